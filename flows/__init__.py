@@ -1,0 +1,1 @@
+"""Order: which step follows which. Each flow is a recipe that fits on one screen."""

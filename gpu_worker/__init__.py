@@ -1,0 +1,1 @@
+"""The machine behind the contract: a RunPod serverless worker, deployable alone."""

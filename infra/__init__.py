@@ -1,0 +1,1 @@
+"""Provisioning, and a local stand-in for RunPod's queue."""

@@ -1,0 +1,1 @@
+"""What is true of a narration without Prefect and without a GPU."""

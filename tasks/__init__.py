@@ -1,0 +1,1 @@
+"""Policy: retries, timeouts, names and concurrency around one step each."""
