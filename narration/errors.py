@@ -20,6 +20,7 @@ NarrationError
 │   ├── JobTimedOut           the platform gave up on the job: submit again
 │   ├── JobCancelled          somebody cancelled the job: submit again only if asked
 │   └── BadResult             an answer that is not a clip: submit again
+├── BadAudio                  bytes that are not usable audio: whoever asked says what follows
 ├── QualityError              a clip that is audio, but not this chunk spoken well
 ├── MasteringError            ffmpeg or the arranged audio
 └── ChunksFailed              at the end of a run: some chunks have no clip; the rest are stored
@@ -155,6 +156,10 @@ class BadResult(EndpointError):
     """The endpoint's answer claims success but is not a clip of the contract."""
 
     retryable = True
+
+
+class BadAudio(NarrationError):
+    """Bytes that are not usable audio: another format, truncated, empty, endless or not finite."""
 
 
 class QualityError(NarrationError):
