@@ -186,17 +186,26 @@ def _explain(error: ValidationError) -> str:
     return f"{field}: {first['msg']}".replace("\n", " ")
 
 
-_OUTSIDE_IDENTITY = {"audio_url", "audio_base64", "previous_audio_base64", "max_new_tokens", "audio_format"}
+_OUTSIDE_IDENTITY = {
+    "audio_url",
+    "audio_base64",
+    "previous_text",
+    "previous_audio_base64",
+    "max_new_tokens",
+    "audio_format",
+}
 
 
-def digest(request: SynthesisRequest, *, take: int = 1) -> str:
+def digest(request: SynthesisRequest, *, take: int = 1, previous: str | None = None) -> str:
     """Identity of the clip that `request` asks for: SHA-256 of canonical JSON, 64 hex digits.
 
     Everything that can change the waveform enters it, with defaults resolved, and nothing else:
     not where the sample is fetched from (its SHA-256 does), not the frame cap, not the format.
+    `previous` is the identity of the clip that the continuity context is cut from; it covers the
+    context's text and audio, so that a plan can name every clip before any of them is spoken.
 
     Raises `ValueError` for a request whose identity is open: no model id, a sample without
-    its SHA-256 or transcript, `take` below 1.
+    its SHA-256 or transcript, context without `previous`, `take` below 1.
     """
     if take < 1:
         raise ValueError("takes are numbered from 1")
@@ -204,9 +213,10 @@ def digest(request: SynthesisRequest, *, take: int = 1) -> str:
         raise ValueError("a clip's identity needs the model id")
     if request.cloned and (request.audio_sha256 is None or request.audio_transcript is None):
         raise ValueError("a clip's identity needs the sample's SHA-256 and transcript")
+    if request.previous_text is not None and previous is None:
+        raise ValueError("a clip's identity needs the identity of its context")
     fields = request.model_dump(mode="json", exclude=_OUTSIDE_IDENTITY)
-    previous = request.previous_audio_base64
-    fields["previous_audio_sha256"] = previous and hashlib.sha256(previous.encode()).hexdigest()
+    fields["previous"] = previous
     fields["take"] = take
     fields["contract_version"] = CONTRACT_VERSION
     # Numbers that compare equal are one identity: 1 and 1.0 are the same temperature.

@@ -153,9 +153,7 @@ def load_manifest(data: bytes, *, name: str) -> Manifest:
     """Read a manifest back; `StoreRefused` for a newer schema or bytes that are not a manifest."""
     try:
         fields = json.loads(data)
-        version = fields["schema_version"]
-        if not isinstance(version, int) or isinstance(version, bool):
-            raise TypeError("schema_version is no integer")
+        version = int(fields["schema_version"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreRefused(
             f"{name} is not a manifest: {type(error).__name__}",
