@@ -170,11 +170,13 @@ def test_any_json_is_a_request_or_a_typed_refusal(job_input: Any) -> None:
     """Nothing a stranger sends raises anything but the contract's own error, in one line."""
     try:
         parsed = parse_request(job_input)
-    except ContractError as error:
-        assert error.failure.error_code == ErrorCode.INVALID_INPUT
-        assert "\n" not in error.failure.error
+    except ContractError as refusal:
+        failure = refusal.failure
     else:
         assert parse_request(json.loads(parsed.model_dump_json())) == parsed
+        return
+    assert failure.error_code == ErrorCode.INVALID_INPUT
+    assert "\n" not in failure.error
 
 
 def test_attempt_seeds_differ_and_repeat() -> None:
