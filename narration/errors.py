@@ -116,9 +116,17 @@ class EndpointError(NarrationError):
 
 
 class EndpointUnavailable(EndpointError):
-    """No useful answer: rate limit, server error, connection trouble or a deadline."""
+    """No useful answer: rate limit, server error, connection trouble or a deadline.
+
+    `maybe_accepted`: the answer to a submission was lost on its way, so the endpoint may be
+    working on a job whose id nobody knows; submitting again may pay twice.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, remedy: str = "", maybe_accepted: bool = False) -> None:
+        super().__init__(message, remedy=remedy)
+        self.maybe_accepted = maybe_accepted
 
 
 class EndpointRefused(EndpointError):
