@@ -10,6 +10,7 @@ import io
 
 import numpy as np
 import soundfile
+import soxr
 from numpy.typing import NDArray
 
 from narration.errors import BadAudio
@@ -71,6 +72,14 @@ def encode_flac(waveform: Waveform, sample_rate: int) -> bytes:
     target = io.BytesIO()
     soundfile.write(target, pcm, sample_rate, format="FLAC", subtype="PCM_16")
     return target.getvalue()
+
+
+def resample(waveform: Waveform, rate: int, target_rate: int) -> Waveform:
+    """Resample without moving anything in time: sample n lands on n * target_rate / rate."""
+    if rate == target_rate:
+        return waveform
+    resampled: Waveform = soxr.resample(waveform, rate, target_rate, quality="HQ")
+    return resampled
 
 
 def audio_sha256(data: bytes) -> str:
