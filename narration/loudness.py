@@ -53,7 +53,7 @@ def _k_weighted(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.f
     return np.fft.irfft(spectrum, length)[: waveform.size].astype(np.float32, copy=False)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _response(length: int, sample_rate: int) -> NDArray[np.complex64]:
     """The filter's response at the bins of a transform of `length`, as it is at 48 kHz."""
     z = np.exp(-2j * np.pi * np.fft.rfftfreq(length, 1 / sample_rate) / _REFERENCE_RATE)

@@ -1,0 +1,272 @@
+"""The clips of a Timeline become one WAV and one MP3 at a stated loudness.
+
+Nothing is compressed: one gain for the whole narration, and a limiter for its last few peaks.
+Every step streams, so that ten hours take no more memory than ten minutes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+
+from narration.audio import Waveform, resample
+from narration.contract import SAMPLE_RATE
+from narration.errors import MasteringError
+from narration.ffmpeg_process import feed, find_ffmpeg
+from narration.timeline import MASTER_RATE, UPSAMPLING, Placement, Timeline
+
+FADE = 0.005  # s at both edges of every clip
+TRUE_PEAK_CEILING = -1.0  # dBTP
+MAX_LIMITING = 3.0  # dB; what would need more stays quieter
+TOLERANCE = 0.5  # LU
+MP3_BITRATE = 128_000  # bits a second; transparent for one voice
+
+_READING = 0.05  # dB; ffmpeg reports tenths, so a reading may be this much off
+_LIMITER_RATE = 192_000  # Hz; four times over, where sample peaks are true peaks to 0.1 dB
+_SETTLING = 0.1  # dB the limiter aims lower, for what resampling back to 48 kHz adds
+_SILENCE = -69.9  # LUFS; ffmpeg says -70 where nothing passes the gate
+_BYTES_PER_SAMPLE = 2
+_ROOM = 16 * 2**20  # bytes left free beside the master
+_READERS = 4  # threads that fetch, decode and resample clips
+_READ_AHEAD = 8  # clips
+_SLOWEST = 4.0  # times real time; a pass slower than this hangs
+_PATIENCE = 120.0  # s a pass may take however short it is
+
+ClipReader = Callable[[int], Waveform]
+"""Gives the waveform (24 kHz) of a chunk by its index. Called from several threads, ahead of need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A loudness to aim at, in LUFS integrated."""
+
+    name: str
+    target_lufs: float
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (Preset("video", -14.0), Preset("podcast", -16.0), Preset("audiobook", -19.0))
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loudness:
+    """The finished master's loudness as measured on its samples (EBU R128), and how it came to be.
+
+    `on_target` is within 0.5 LU of the preset; a master that is not is quieter, because its
+    peaks would have needed more than 3 dB of limiting.
+    """
+
+    preset: str
+    target_lufs: float
+    integrated_lufs: float
+    true_peak_dbtp: float
+    range_lu: float
+    gain_db: float
+    limited: bool
+
+    @property
+    def on_target(self) -> bool:
+        """Whether the master is within the tolerance of its target."""
+        return abs(self.integrated_lufs - self.target_lufs) <= TOLERANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """The finished narration: 16-bit mono WAV and MP3 at 48 kHz, both `samples` long."""
+
+    wav: Path
+    mp3: Path
+    samples: int
+    loudness: Loudness
+
+
+def master(
+    timeline: Timeline,
+    read_clip: ClipReader,
+    out_dir: Path,
+    preset: Preset,
+    *,
+    ffmpeg_path: str | Path | None = None,
+    stop: threading.Event | None = None,
+) -> Master:
+    """Write `master.wav` and `master.mp3` into `out_dir`; the same clips give the same bytes.
+
+    The bytes hold for one ffmpeg on one kind of machine. Setting `stop` from another thread
+    ends the work at the next clip. Raises `MasteringError`, or what `read_clip` raised, and
+    leaves nothing behind in either case.
+    """
+    program = find_ffmpeg(ffmpeg_path)
+    _refuse_full_disk(timeline, out_dir)
+    timeout = _PATIENCE + timeline.seconds / _SLOWEST
+
+    def run(command: list[str], gain_db: float) -> _Reading:
+        return _reading(feed(command, _assemble(timeline, read_clip, gain_db, stop), timeout=timeout))
+
+    wav, mp3 = out_dir / "master.wav", out_dir / "master.mp3"
+    before = run(_measuring(program), 0.0)
+    gain_db = _gain(before, preset)
+    limited = before.true_peak + _READING + gain_db > TRUE_PEAK_CEILING
+    try:
+        after = run(_writing(program, timeline.samples, wav, mp3, limited=limited), gain_db)
+    except BaseException:
+        wav.unlink(missing_ok=True)
+        mp3.unlink(missing_ok=True)
+        raise
+    loudness = Loudness(
+        preset=preset.name,
+        target_lufs=preset.target_lufs,
+        integrated_lufs=after.integrated,
+        true_peak_dbtp=after.true_peak,
+        range_lu=after.range,
+        gain_db=round(gain_db, 2),
+        limited=limited,
+    )
+    return Master(wav, mp3, timeline.samples, loudness)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What ffmpeg's `ebur128` says: LUFS, dBTP, LU."""
+
+    integrated: float
+    true_peak: float
+    range: float
+
+
+def _gain(before: _Reading, preset: Preset) -> float:
+    """The gain to the target, or to where the limiter would have to take more than its share."""
+    if before.integrated < _SILENCE:
+        raise MasteringError("the narration is silent: there is nothing to bring to a loudness")
+    most = TRUE_PEAK_CEILING + MAX_LIMITING - before.true_peak - _READING
+    return min(preset.target_lufs - before.integrated, most)
+
+
+def _reading(said: str) -> _Reading:
+    summary = said.rpartition("Summary:")[2]
+    found = [re.search(rf"\b{name}:\s+(\S+) {unit}", summary) for name, unit in _METERS]
+    try:
+        integrated, true_peak, loudness_range = (float(match[1]) for match in found if match)
+    except ValueError:
+        raise MasteringError(f"ffmpeg gave no loudness: {said[-300:]!r}") from None
+    return _Reading(integrated, true_peak, loudness_range)
+
+
+_METERS = (("I", "LUFS"), ("Peak", "dBFS"), ("LRA", "LU"))
+
+
+def _source() -> ffmpeg.Stream:
+    return ffmpeg.input("pipe:0", format="f32le", ar=MASTER_RATE, ac=1, protocol_whitelist="pipe")
+
+
+def _metered(stream: ffmpeg.Stream) -> ffmpeg.Stream:
+    return stream.filter("ebur128", peak="true", framelog="quiet").output("-", format="null")
+
+
+def _measuring(program: Path) -> list[str]:
+    return _command(program, _metered(_source()))
+
+
+def _writing(program: Path, samples: int, wav: Path, mp3: Path, *, limited: bool) -> list[str]:
+    """Limit if need be, then write and measure the very 16-bit samples that are written."""
+    stream = _source()
+    if limited:
+        ceiling = 10 ** ((TRUE_PEAK_CEILING - _SETTLING) / 20)
+        stream = (
+            stream.filter("aresample", _LIMITER_RATE)
+            .filter("alimiter", limit=ceiling, attack=5, release=50, level="disabled", latency=1)
+            .filter("aresample", MASTER_RATE)
+        )
+    exact = stream.filter("apad", whole_len=samples).filter("atrim", end_sample=samples)
+    parts = exact.filter("aformat", sample_fmts="s16").filter_multi_output("asplit", 3)
+    # No clock, version or random number enters the files: the same samples are the same bytes.
+    plain = {"map_metadata": -1, "fflags": "+bitexact", "flags:a": "+bitexact"}
+    written = ffmpeg.merge_outputs(
+        # 16 bits are what the clips have; RF64 takes over beyond 4 GB, at 12 hours.
+        ffmpeg.output(parts[0], f"file:{wav}", format="wav", acodec="pcm_s16le", rf64="auto", **plain),
+        ffmpeg.output(
+            parts[1], f"file:{mp3}", format="mp3", acodec="libmp3lame", audio_bitrate=MP3_BITRATE, **plain
+        ),
+        _metered(parts[2]),
+    )
+    return _command(program, written)
+
+
+def _command(program: Path, graph: ffmpeg.Stream) -> list[str]:
+    quiet = graph.global_args("-hide_banner", "-nostats", "-nostdin")
+    command: list[str] = quiet.compile(cmd=str(program), overwrite_output=True)
+    return command
+
+
+def _assemble(
+    timeline: Timeline, read_clip: ClipReader, gain_db: float, stop: threading.Event | None
+) -> Generator[bytes]:
+    """The master as it is before the limiter: float32 blocks, clips at their places, silence between."""
+    at = 0
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="clips") as pool:
+        upcoming = iter(timeline.placements)
+        waiting: deque[tuple[Placement, Future[Waveform]]] = deque()
+
+        def fetch(count: int) -> None:
+            for placement in islice(upcoming, count):
+                waiting.append((placement, pool.submit(_segment, placement, read_clip, gain_db)))
+
+        fetch(_READ_AHEAD)
+        try:
+            while waiting:
+                if stop is not None and stop.is_set():
+                    raise MasteringError("mastering was stopped")
+                placement, segment = waiting.popleft()
+                yield from _silence(placement.start - at)
+                yield segment.result().tobytes()
+                at = placement.end
+                fetch(1)
+        finally:
+            for _, segment in waiting:
+                segment.cancel()
+    yield from _silence(timeline.samples - at)
+
+
+def _segment(placement: Placement, read_clip: ClipReader, gain_db: float) -> Waveform:
+    """One clip as the master holds it: at 48 kHz, trimmed, levelled, its edges faded."""
+    waveform = read_clip(placement.chunk)
+    if waveform.size != placement.clip_samples:
+        raise MasteringError(
+            f"the clip of chunk {placement.chunk} has {waveform.size} samples, not the"
+            f" {placement.clip_samples} it was arranged with"
+        )
+    whole = resample(waveform, SAMPLE_RATE, MASTER_RATE)
+    segment = whole[placement.trim_start * UPSAMPLING : placement.trim_end * UPSAMPLING]
+    segment = segment * np.float32(10 ** ((placement.gain_db + gain_db) / 20))
+    fade = min(round(FADE * MASTER_RATE), segment.size // 2)
+    ramp = np.linspace(0, 1, fade, endpoint=False, dtype=np.float32)
+    segment[:fade] *= ramp
+    segment[segment.size - fade :] *= ramp[::-1]
+    return segment
+
+
+def _silence(samples: int) -> Generator[bytes]:
+    second = bytes(4 * MASTER_RATE)
+    for left in range(samples, 0, -MASTER_RATE):
+        yield second[: 4 * left]
+
+
+def _refuse_full_disk(timeline: Timeline, out_dir: Path) -> None:
+    needed = timeline.samples * _BYTES_PER_SAMPLE + timeline.seconds * MP3_BITRATE / 8 + _ROOM
+    free = shutil.disk_usage(out_dir).free
+    if free < needed:
+        raise MasteringError(
+            f"no room for the master: {needed / 2**20:.0f} MB needed, {free / 2**20:.0f} MB free",
+            remedy=f"free some space in {out_dir} and run again",
+        )

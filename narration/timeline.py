@@ -1,0 +1,123 @@
+"""Where every clip stands in the master, in whole samples: the one clock of audio and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from narration.contract import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from narration.chunking import Chunk
+
+MASTER_RATE = 48_000  # Hz
+UPSAMPLING = MASTER_RATE // SAMPLE_RATE  # master samples per clip sample, a whole number
+
+LEAD_IN = 0.2  # s of silence before the first word
+TAIL = 0.6  # s of silence after the last
+HEAD_GUARD = (
+    0.06  # s of a clip's own silence kept before its first sound: onsets rise from below the threshold
+)
+TAIL_GUARD = 0.08  # s kept after its last sound, where words fade
+MAX_LEVELLING = 3.0  # dB, either way, towards the narration's median loudness
+
+
+@dataclass(frozen=True, slots=True)
+class ClipShape:
+    """What arranging needs to know of a clip; positions in clip samples (24 kHz).
+
+    `speech_start` to `speech_end` is where sound is, `pauses` are the silent ranges inside it.
+    `loudness` in LUFS; None where the clip is too short or too quiet to be levelled by it.
+    """
+
+    samples: int
+    speech_start: int
+    speech_end: int
+    pauses: tuple[tuple[int, int], ...]
+    loudness: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """Seconds of silence heard after a sentence, after a paragraph, and on both sides of a heading."""
+
+    sentence: float = 0.35
+    paragraph: float = 0.75
+    heading: float = 1.2
+
+    def after(self, chunk: Chunk) -> float:
+        """Seconds heard after `chunk`, another one following."""
+        if chunk.boundary == "sentence":
+            return self.sentence
+        if chunk.boundary == "paragraph" and chunk.kind != "heading":
+            return self.paragraph
+        return self.heading
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One chunk's clip in the master.
+
+    Samples `start` to `end` at 48 kHz hold the clip's `trim_start` to `trim_end` at 24 kHz,
+    raised by `gain_db`.
+    """
+
+    chunk: int  # index, from 1
+    start: int
+    end: int
+    trim_start: int
+    trim_end: int
+    clip_samples: int  # of the whole clip, so that another clip under the same name is noticed
+    gain_db: float
+
+    def at(self, clip_sample: int) -> int:
+        """The master sample of a clip sample, kept within the placement."""
+        return min(max(self.start + (clip_sample - self.trim_start) * UPSAMPLING, self.start), self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """All placements in order, without overlap, and the master's length in samples at 48 kHz."""
+
+    placements: tuple[Placement, ...]
+    samples: int
+
+    @property
+    def seconds(self) -> float:
+        """The master's length."""
+        return self.samples / MASTER_RATE
+
+
+def arrange(chunks: Sequence[Chunk], shapes: Sequence[ClipShape], pauses: Pauses) -> Timeline:
+    """Place the clips of `chunks` one after another; `shapes` is parallel to `chunks`.
+
+    Silence at a clip's edges is cut down to the guards, and what is left of it counts towards
+    the pause, so that what is heard between two sounds is what `pauses` says, or the two guards
+    where that is more. Raises `ValueError` for no chunks, or shapes that are not theirs.
+    """
+    if not chunks or len(chunks) != len(shapes):
+        raise ValueError(f"{len(chunks)} chunks cannot be arranged with {len(shapes)} clips")
+    loudnesses = [shape.loudness for shape in shapes if shape.loudness is not None]
+    target = median(loudnesses) if loudnesses else 0.0
+    placements: list[Placement] = []
+    cursor = _samples(LEAD_IN)
+    for chunk, shape in zip(chunks, shapes, strict=True):
+        trim_start = max(0, shape.speech_start - round(HEAD_GUARD * SAMPLE_RATE))
+        trim_end = min(shape.samples, shape.speech_end + round(TAIL_GUARD * SAMPLE_RATE))
+        earliest = placements[-1].end if placements else 0
+        start = max(earliest, cursor - (shape.speech_start - trim_start) * UPSAMPLING)
+        end = start + (trim_end - trim_start) * UPSAMPLING
+        levelling = 0.0 if shape.loudness is None else target - shape.loudness
+        gain_db = min(max(levelling, -MAX_LEVELLING), MAX_LEVELLING)
+        placements.append(Placement(chunk.index, start, end, trim_start, trim_end, shape.samples, gain_db))
+        # The cursor stands where the next sound is to begin.
+        cursor = end - (trim_end - shape.speech_end) * UPSAMPLING + _samples(pauses.after(chunk))
+    last = placements[-1].end
+    silence_left = (placements[-1].trim_end - shapes[-1].speech_end) * UPSAMPLING
+    return Timeline(tuple(placements), last + max(0, _samples(TAIL) - silence_left))
+
+
+def _samples(seconds: float) -> int:
+    return round(seconds * MASTER_RATE)
