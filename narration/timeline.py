@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from narration.contract import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from narration.chunking import Chunk
+    from narration.chunking import Boundary, Chunk
 
 MASTER_RATE = 48_000  # Hz
 UPSAMPLING = MASTER_RATE // SAMPLE_RATE  # master samples per clip sample, a whole number
@@ -47,13 +47,11 @@ class Pauses:
     paragraph: float = 0.75
     heading: float = 1.2
 
-    def after(self, chunk: Chunk) -> float:
-        """Seconds heard after `chunk`, another one following."""
-        if chunk.boundary == "sentence":
-            return self.sentence
-        if chunk.boundary == "paragraph" and chunk.kind != "heading":
-            return self.paragraph
-        return self.heading
+    def at(self, boundary: Boundary) -> float:
+        """Seconds heard at `boundary`; nothing follows the end."""
+        if boundary == "end":
+            return 0.0
+        return {"sentence": self.sentence, "paragraph": self.paragraph, "heading": self.heading}[boundary]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ def arrange(chunks: Sequence[Chunk], shapes: Sequence[ClipShape], pauses: Pauses
         gain_db = min(max(levelling, -MAX_LEVELLING), MAX_LEVELLING)
         placements.append(Placement(chunk.index, start, end, trim_start, trim_end, shape.samples, gain_db))
         # The cursor stands where the next sound is to begin.
-        cursor = end - (trim_end - shape.speech_end) * UPSAMPLING + _samples(pauses.after(chunk))
+        cursor = end - (trim_end - shape.speech_end) * UPSAMPLING + _samples(pauses.at(chunk.boundary))
     last = placements[-1].end
     silence_left = (placements[-1].trim_end - shapes[-1].speech_end) * UPSAMPLING
     return Timeline(tuple(placements), last + max(0, _samples(TAIL) - silence_left))
