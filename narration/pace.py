@@ -31,20 +31,23 @@ _SECONDS = {
     "text": Pace(0.05, 0.25, 1.0),  # once: the breath before and after
     "word": Pace(0.03, 0.07, 0.20),  # beyond its letters
     "letter": Pace(0.033, 0.058, 0.125),  # of an alphabet that writes its vowels
-    "capital": Pace(0.033, 0.22, 0.50),  # of a short run of capitals: spelt out, or read as a word
+    "odd": Pace(0.0, 0.058, 0.125),  # a letter far into a word that no one would finish
+    "capital": Pace(0.033, 0.22, 0.50),  # of a letter alone or a short run of capitals: spelt, or read
     "digit": Pace(0.04, 0.32, 0.75),
     "ideograph": Pace(0.09, 0.24, 0.55),
     "syllable": Pace(0.07, 0.17, 0.40),  # hangul, kana
     "consonant": Pace(0.03, 0.095, 0.25),  # scripts that leave vowels out, join them or write no spaces
     "comma": Pace(0.0, 0.17, 0.70),
     "stop": Pace(0.0, 0.33, 1.30),
-    "symbol": Pace(0.0, 0.30, 1.20),  # %, $, &, emoji: a word, several, or left out
+    "sign": Pace(0.0, 0.30, 1.20),  # %, &, /: a word, or left out
+    "symbol": Pace(0.0, 0.50, 1.60),  # arrows, currencies, emoji: one word, several, or left out
 }
 _TOKEN = re.compile(r"[^\W\d_]+|[.!?…]+|\s+|.", re.DOTALL)
 _STOPS = frozenset(".!?…。！？؟।")  # noqa: RUF001  these marks are meant
 _COMMAS = frozenset(",;:—–()、，；：،؛")  # noqa: RUF001  these marks are meant
 _SILENT = frozenset("'\"’‘“”«»*_`[]{}-")  # noqa: RUF001  these marks are meant
 _LONGEST_ACRONYM = 5  # letters; longer runs of capitals are words set in capitals
+_LONGEST_WORD = 40  # letters; what follows may well be left out
 
 
 def pace(text: str) -> Pace:
@@ -78,18 +81,20 @@ def _unit(token: str) -> str:
         return "comma"
     if token.isspace() or token in _SILENT or unicodedata.category(token)[0] in "CM":
         return ""
-    return "symbol"
+    return "symbol" if unicodedata.category(token)[0] == "S" else "sign"
 
 
 def _count_word(word: str, units: Counter[str]) -> None:
-    if 1 < len(word) <= _LONGEST_ACRONYM and word.isupper():
+    spelt = (len(word) == 1 and word.isascii()) or (len(word) <= _LONGEST_ACRONYM and word.isupper())
+    if spelt:
         units["capital"] += len(word)
         return
     units["word"] += 1
-    if word.isascii():
-        units["letter"] += len(word)
-    else:
-        units.update(_letter(ord(letter)) for letter in word)
+    kinds = Counter(letter=len(word)) if word.isascii() else Counter(_letter(ord(c)) for c in word)
+    odd = max(0, kinds["letter"] - _LONGEST_WORD)
+    units.update(kinds)
+    units["letter"] -= odd
+    units["odd"] += odd
 
 
 def _letter(code: int) -> str:
