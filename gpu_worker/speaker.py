@@ -40,10 +40,15 @@ class Utterance:
 
 
 class Speaker(Protocol):
-    """An engine: `model` is the id it answers for, `slots` how many requests it speaks at once."""
+    """An engine: `model` is the id it answers for, `slots` how many requests it speaks at once.
+
+    `facts` of its configuration (device, dtype, slots, versions) go out with every result:
+    codes repeat only where they are equal.
+    """
 
     model: str
     slots: int
+    facts: dict[str, str | int | float | bool]
 
     async def speak(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
         """Speak `request`, in the sample's voice if there is one.

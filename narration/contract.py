@@ -166,6 +166,8 @@ class SynthesisResult(BaseModel):
     seed: int
     model: str
     timings: Timings = Timings()
+    engine: dict[str, str | int | float | bool] = {}
+    """Facts of the configuration that made the clip: device, dtype, slots, versions."""
 
 
 def parse_request(job_input: object) -> SynthesisRequest:

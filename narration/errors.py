@@ -35,10 +35,12 @@ from collections.abc import Mapping
 class NarrationError(Exception):
     """A failure with a cause in words, a remedy, and whether trying again helps.
 
-    `retryable` is a fact about the failure, not about the caller's patience.
+    `retryable` is a fact about the failure, not about the caller's patience; `clips_stored`
+    is set by a run that had begun to make clips when it failed.
     """
 
     retryable: bool = False
+    clips_stored: bool = False
 
     def __init__(self, message: str, *, remedy: str = "", retryable: bool | None = None) -> None:
         super().__init__(message)
@@ -181,8 +183,21 @@ class MasteringError(NarrationError):
 
 
 class ChunksFailed(NarrationError):
-    """Some chunks have no clip; every other clip is stored. `failures`: chunk index (from 1) -> cause."""
+    """Some chunks have no clip; every other clip is stored.
 
-    def __init__(self, message: str, *, failures: Mapping[int, str], remedy: str = "") -> None:
+    `failures`: chunk index (from 1) -> cause; `report`: the run's report as plain values.
+    """
+
+    clips_stored = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failures: Mapping[int, str],
+        report: Mapping[str, object] | None = None,
+        remedy: str = "",
+    ) -> None:
         super().__init__(message, remedy=remedy)
         self.failures = dict(failures)
+        self.report = dict(report or {})

@@ -13,6 +13,8 @@ from narration.errors import SettingsError
 Engine = Literal["draft", "higgs"]
 LoudnessPreset = Literal["video", "podcast", "audiobook"]
 
+RUNPOD_URL = "https://api.runpod.ai/v2"
+
 ASSUMED_SPEED = 10.0
 """Seconds of speech per GPU second, assumed until `NARRATION_SPEED` states a measured one."""
 
@@ -35,7 +37,7 @@ class Settings(BaseSettings):
     runpod_api_key: SecretStr | None = Field(default=None, validation_alias="RUNPOD_API_KEY")
     endpoint_id: str | None = Field(default=None, validation_alias="RUNPOD_HIGGS_ENDPOINT_ID")
     management_key: SecretStr | None = Field(default=None, validation_alias="RUNPOD_MANAGEMENT_KEY")
-    runpod_url: str = "https://api.runpod.ai/v2"
+    runpod_url: str = RUNPOD_URL
     engine: Engine | None = None  # unset: higgs where an endpoint is configured, else draft on a folder store
     model: str | None = None  # the model id to ask for; unset: `model_id()`
     concurrency: Annotated[int, Field(ge=1, le=400)] = 32  # jobs in flight: workers times slots
@@ -45,6 +47,7 @@ class Settings(BaseSettings):
         3_600  # s, a job's whole life, queue included
     )
     attempts: Annotated[int, Field(ge=1, le=10)] = 3  # seeds tried for a chunk that comes out badly
+    endpoint_limit: str | None = None  # name of the global concurrency limit that deployments share
 
     # The store and what may be read
     store: str = "./narrations-store"

@@ -1,0 +1,81 @@
+"""The recipe that every way in shares: plan, synthesize what is missing, arrange, master, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from narration.budget import budget_for
+from narration.errors import Damaged, ManifestConflict, NarrationError
+from narration.ledger import Ledger
+from narration.planning import Change
+from narration.publishing import report_of
+from narration.script import Script
+from narration.settings import Settings
+from narration.store import Store
+from tasks.load import plan, preflight
+from tasks.master import master, workshop
+from tasks.publish import announce, publish, published_already
+from tasks.report import show_chunks, show_summary, tell_step
+from tasks.runs import flow_run_id, how_to_retry
+from tasks.sealing import sealed
+from tasks.synthesize import synthesize_missing
+
+ROUNDS = 5
+"""How often a run plans afresh when a stored clip proves damaged or somebody else published first."""
+
+
+async def produce(
+    store: Store,
+    settings: Settings,
+    script: Script,
+    script_key: str,
+    narration_id: str,
+    changes: Mapping[int, Change] | None = None,
+) -> dict[str, Any]:
+    """Bring the narration `narration_id` of `script` into the store; returns the run's report.
+
+    Raises `ChunksFailed` when some chunk has no clip, after all others are stored.
+    """
+    ledger = Ledger(budget_for(settings, settings.engine_in_use()))
+    try:
+        for _ in range(ROUNDS - 1):
+            try:
+                return await _round(store, settings, script, script_key, narration_id, changes, ledger)
+            except (Damaged, ManifestConflict):
+                continue
+        return await _round(store, settings, script, script_key, narration_id, changes, ledger)
+    except NarrationError as error:
+        error.clips_stored = error.clips_stored or bool(ledger.made)
+        raise
+
+
+async def _round(
+    store: Store,
+    settings: Settings,
+    script: Script,
+    script_key: str,
+    narration_id: str,
+    changes: Mapping[int, Change] | None,
+    ledger: Ledger,
+) -> dict[str, Any]:
+    planned = await plan(store, sealed(script), script_key, narration_id, settings, changes)
+    tell_step("plan", planned, ledger)
+    notes = await preflight(store, settings, sealed(planned), sealed(ledger))
+    await synthesize_missing(store, settings, planned, ledger, run=flow_run_id())
+    await show_chunks(planned, ledger)
+    ledger.require_all(planned, remedy=how_to_retry(planned))
+    clips = ledger.clips(planned)
+    manifest = published_already(store, settings, planned, clips)
+    if manifest is None:
+        tell_step("master", planned, ledger)
+        async with workshop() as folder:
+            finished = await master(store, settings, sealed(planned), sealed(clips), folder)
+            tell_step("publish", planned, ledger)
+            manifest = await publish(
+                store, settings, sealed(planned), sealed(clips), sealed(finished), sealed(ledger)
+            )
+    report = report_of(store, planned, manifest, ledger).model_copy(update={"notes": tuple(notes)})
+    announce(report)
+    await show_summary(report)
+    return report.model_dump(mode="json")

@@ -1,0 +1,145 @@
+"""From stored clips to a finished master and its captions, in a folder: arrange, master, caption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from narration import audio, captions
+from narration.audio import Waveform
+from narration.captions import Cue
+from narration.chunking import Chunk
+from narration.errors import BadAudio, Damaged
+from narration.mastering import PRESETS, Master, master
+from narration.planning import Plan, PlannedChunk
+from narration.sentences import split_sentences
+from narration.settings import Settings
+from narration.shape import shape_of
+from narration.store import AudioClip, Store
+from narration.timeline import ClipShape, Pauses, Timeline, arrange
+
+REVISION = 1
+"""Raised whenever the same clips would be arranged, mastered or captioned otherwise."""
+
+READERS = 8  # clips read from the store at once
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A narration on disk, before it is published."""
+
+    timeline: Timeline
+    master: Master
+    cues: tuple[Cue, ...]
+    srt: Path
+    vtt: Path
+
+
+def fingerprint(plan: Plan, clips: Mapping[str, AudioClip], settings: Settings) -> str:
+    """SHA-256 of everything that a published narration shows: equal means there is nothing to publish."""
+    shown = {
+        "revision": REVISION,
+        "title": plan.script.title,
+        "script": plan.script.sha256,
+        "engine": plan.engine,
+        "voice": plan.voice.name if plan.voice else None,
+        "finish": finish_settings(settings),
+        "chunks": [
+            {
+                "source": planned.chunk.text,
+                "sentences": planned.chunk.sentences,
+                "text": planned.text,
+                "boundary": planned.chunk.boundary,
+                "kind": planned.chunk.kind,
+                "take": planned.choice.take,
+                "takes": [entry.model_dump() for entry in planned.choice.takes],
+                "clip": clips[planned.digest].sidecar.sha256,
+            }
+            for planned in plan.chunks
+        ],
+    }
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+
+
+def finish_settings(settings: Settings) -> dict[str, object]:
+    """The settings that shape the master and not the clips."""
+    return {
+        "loudness": settings.loudness,
+        "pause_sentence": settings.pause_sentence,
+        "pause_paragraph": settings.pause_paragraph,
+        "pause_heading": settings.pause_heading,
+    }
+
+
+def finish(
+    plan: Plan,
+    clips: Mapping[str, AudioClip],
+    store: Store,
+    settings: Settings,
+    folder: Path,
+    stop: threading.Event | None = None,
+) -> Finished:
+    """Arrange and master the clips of `plan` into `folder`.
+
+    Each clip is read from the store once, checked against its SHA-256. One that is damaged is
+    discarded from the store and `Damaged` is raised: plan again, and it is made again.
+    Raises `MasteringError` when ffmpeg fails.
+    """
+    local = _fetch(plan, clips, store, folder)
+    with ThreadPoolExecutor(READERS) as threads:
+        measured = threads.map(lambda path: shape_of(*_decode(path)), local.values())
+        distinct = dict(zip(local, measured, strict=True))
+    shapes: list[ClipShape] = [distinct[planned.digest] for planned in plan.chunks]
+    chunks = [_as_spoken(planned) for planned in plan.chunks]
+    pauses = Pauses(settings.pause_sentence, settings.pause_paragraph, settings.pause_heading)
+    timeline = arrange(chunks, shapes, pauses)
+    by_index = {planned.chunk.index: local[planned.digest] for planned in plan.chunks}
+    mastered = master(
+        timeline,
+        lambda index: _decode(by_index[index])[0],
+        folder,
+        PRESETS[settings.loudness],
+        ffmpeg_path=settings.ffmpeg,
+        stop=stop,
+    )
+    cues = captions.make_cues(chunks, timeline, shapes)
+    srt, vtt = folder / "captions.srt", folder / "captions.vtt"
+    srt.write_bytes(captions.to_srt(cues).encode())
+    vtt.write_bytes(captions.to_vtt(cues).encode())
+    return Finished(timeline, mastered, cues, srt, vtt)
+
+
+def _fetch(plan: Plan, clips: Mapping[str, AudioClip], store: Store, folder: Path) -> dict[str, Path]:
+    """Read every distinct clip into `folder`, many at once; digest -> path, in order of use."""
+    wanted = {planned.digest: clips[planned.digest] for planned in plan.chunks}
+
+    def fetch(clip: AudioClip) -> Path:
+        path = folder / f"{clip.digest}.flac"
+        try:
+            path.write_bytes(store.read_clip(clip))
+        except Damaged:
+            store.discard_clip(clip.digest)
+            raise
+        return path
+
+    with ThreadPoolExecutor(READERS) as threads:
+        return dict(zip(wanted, threads.map(fetch, wanted.values()), strict=True))
+
+
+def _decode(path: Path) -> tuple[Waveform, int]:
+    try:
+        return audio.decode(path.read_bytes())
+    except BadAudio as error:
+        raise Damaged(f"{path.name} cannot be decoded: {error}") from None
+
+
+def _as_spoken(planned: PlannedChunk) -> Chunk:
+    """The chunk with the words that are really spoken: its own, or its take's."""
+    if planned.text == planned.chunk.text:
+        return planned.chunk
+    return replace(planned.chunk, text=planned.text, sentences=tuple(split_sentences(planned.text)))

@@ -1,0 +1,147 @@
+"""What must be true before anything is paid, checked in seconds, each with what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from narration import voices
+from narration.endpoint import Endpoint, Health
+from narration.errors import EndpointError, NarrationError, SettingsError
+from narration.planning import Plan
+from narration.settings import RUNPOD_URL, Settings
+from narration.store import Store, open_store
+from narration.voices import choose_voice
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: `ok` is None when it could not be made. `error` is what to raise for it."""
+
+    name: str
+    ok: bool | None
+    message: str
+    remedy: str = ""
+    error: NarrationError | None = None
+
+
+def open_endpoint(settings: Settings) -> Endpoint:
+    """The endpoint that the settings name; raises `SettingsError` when they name none."""
+    if settings.endpoint_id is None:
+        raise SettingsError(
+            "RUNPOD_HIGGS_ENDPOINT_ID is not set", remedy="set it to the endpoint's id, or say engine=draft"
+        )
+    if settings.runpod_api_key is None:
+        raise SettingsError("RUNPOD_API_KEY is not set", remedy="set a key that may use this endpoint")
+    return Endpoint(
+        settings.endpoint_id, settings.runpod_api_key.get_secret_value(), base_url=settings.runpod_url
+    )
+
+
+def check_store(store: Store) -> Finding:
+    """The store takes, returns and deletes a probe."""
+    try:
+        store.check_writable()
+    except NarrationError as error:
+        return _failed("store", error)
+    return Finding("store", True, f"{store.location} is writable")
+
+
+def check_ffmpeg(settings: Settings) -> Finding:
+    """An ffmpeg with the filters that mastering needs is at hand."""
+    from narration.ffmpeg_process import find_ffmpeg  # noqa: PLC0415  # seconds of import that a cached run saves
+
+    try:
+        found = find_ffmpeg(settings.ffmpeg)
+    except NarrationError as error:
+        return _failed("ffmpeg", error)
+    return Finding("ffmpeg", True, f"{found}")
+
+
+async def check_endpoint(settings: Settings) -> Finding:
+    """The endpoint answers with this key, and has or can have workers."""
+    try:
+        async with open_endpoint(settings) as endpoint:
+            health = await endpoint.health()
+    except NarrationError as error:
+        return _failed("endpoint", error)
+    return _judge(settings, health)
+
+
+def _judge(settings: Settings, health: Health) -> Finding:
+    workers = health.workers
+    able = workers.idle + workers.ready + workers.running + workers.initializing
+    seen = f"{able} workers, {workers.throttled} throttled, {workers.unhealthy} unhealthy"
+    name = f"endpoint {settings.endpoint_id}"
+    if able:
+        return Finding("endpoint", True, f"{name}: {seen}, {health.jobs.in_queue} jobs queued")
+    if workers.unhealthy:
+        message = f"{name} has only unhealthy workers: they crash at start"
+        remedy = "read a worker's log in the RunPod console; `python -m gpu_worker check` repeats"
+        return Finding("endpoint", False, message, remedy, EndpointError(message, remedy=remedy))
+    if workers.throttled:
+        return Finding(
+            "endpoint", None, f"{name}: {seen}", "its GPUs are taken; add another GPU type or wait"
+        )
+    return Finding(
+        "endpoint",
+        None,
+        f"{name} shows no workers",
+        "normal when scaled to zero; after seven idle days RunPod sets the maximum to 0, until raised",
+    )
+
+
+async def require_ready(store: Store, settings: Settings, plan: Plan) -> list[str]:
+    """Check all that a run of `plan` needs; raise the first thing that is wrong.
+
+    Returns, in words, what could not be checked.
+    """
+    findings = await asyncio.gather(
+        asyncio.to_thread(check_store, store),
+        asyncio.to_thread(check_ffmpeg, settings),
+        *([check_endpoint(settings)] if plan.missing else []),
+    )
+    for finding in findings:
+        if finding.error is not None:
+            raise finding.error
+    return [f"{finding.message} ({finding.remedy})" for finding in findings if finding.ok is None]
+
+
+def _failed(name: str, error: NarrationError) -> Finding:
+    return Finding(name, False, error.message, error.remedy, error)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every check that needs no plan, for a person who asks what is wrong."""
+    try:
+        store = open_store(settings.store)
+    except NarrationError as error:
+        return [_failed("store", error), check_ffmpeg(settings)]
+    return [check_store(store), check_ffmpeg(settings), _check_worker(settings), check_voice(store, settings)]
+
+
+def _check_worker(settings: Settings) -> Finding:
+    try:
+        draft = settings.engine_in_use() == "draft" and settings.runpod_url == RUNPOD_URL
+    except NarrationError as error:
+        return _failed("endpoint", error)
+    if draft:
+        message = "no endpoint is configured: runs start the draft voice on this machine"
+        return Finding("endpoint", True, message, "set RUNPOD_HIGGS_ENDPOINT_ID for the real one")
+    return asyncio.run(check_endpoint(settings))
+
+
+def check_voice(store: Store, settings: Settings) -> Finding:
+    """The voice that runs would use is there and can be used."""
+    try:
+        voice = choose_voice(store, settings, importing=False)
+        findings = voices.check_voice(store, voice.name) if voice else []
+    except NarrationError as error:
+        return _failed("voice", error)
+    if voice is None:
+        return Finding("voice", True, "the draft voice needs no sample")
+    wrong = [finding for finding in findings if finding.severity == "error"]
+    if wrong:
+        return Finding("voice", False, f"{voice.name}: {wrong[0].message}", wrong[0].remedy)
+    doubts = "; ".join(finding.message for finding in findings)
+    return Finding("voice", True, f"{voice.name}: {voice.seconds:.1f} s" + (f" ({doubts})" if doubts else ""))

@@ -1,0 +1,191 @@
+"""A finished narration becomes public: files named by content first, the manifest last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from narration.captions import Cue
+from narration.finishing import Finished, finish_settings
+from narration.ledger import Ledger
+from narration.manifest import (
+    SCHEMA_VERSION,
+    ChapterEntry,
+    ChunkEntry,
+    CostEntry,
+    CueEntry,
+    FileEntry,
+    LoudnessEntry,
+    Manifest,
+    VoiceEntry,
+    dump_manifest,
+)
+from narration.planning import Plan, PlannedChunk
+from narration.report import RunReport
+from narration.settings import Settings
+from narration.store import AudioClip, Store
+from narration.timeline import MASTER_RATE, Placement
+
+CONTENT_TYPES = {
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt",
+}
+
+
+def publish(
+    store: Store,
+    plan: Plan,
+    clips: Mapping[str, AudioClip],
+    finished: Finished,
+    *,
+    fingerprint: str,
+    settings: Settings,
+    ledger: Ledger,
+) -> Manifest:
+    """Upload the files, then replace the manifest that `plan` was made from.
+
+    Raises `ManifestConflict` when somebody else published meanwhile: plan again.
+    """
+    paths = {
+        "mp3": finished.master.mp3,
+        "wav": finished.master.wav,
+        "srt": finished.srt,
+        "vtt": finished.vtt,
+    }
+    files = []
+    for kind, path in paths.items():
+        stem = "captions" if kind in {"srt", "vtt"} else "narration"
+        stored = store.publish_file(plan.narration_id, path, stem, f".{kind}", CONTENT_TYPES[kind])
+        files.append(
+            FileEntry.model_validate(
+                {
+                    "kind": kind,
+                    "key": stored.key,
+                    "sha256": stored.sha256,
+                    "size": stored.size,
+                    "content_type": CONTENT_TYPES[kind],
+                }
+            )
+        )
+    manifest = describe(
+        plan, clips, finished, files, fingerprint=fingerprint, settings=settings, ledger=ledger
+    )
+    store.replace_manifest(plan.narration_id, dump_manifest(manifest), if_match=plan.etag)
+    return manifest
+
+
+def describe(
+    plan: Plan,
+    clips: Mapping[str, AudioClip],
+    finished: Finished,
+    files: list[FileEntry],
+    *,
+    fingerprint: str,
+    settings: Settings,
+    ledger: Ledger,
+) -> Manifest:
+    """The manifest of a finished narration."""
+    placements = {placement.chunk: placement for placement in finished.timeline.placements}
+    chunks = [
+        _chunk_entry(planned, clips[planned.digest], placements[planned.chunk.index], ledger)
+        for planned in plan.chunks
+    ]
+    loudness = finished.master.loudness
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        id=plan.narration_id,
+        title=plan.script.title,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        engine=plan.engine,
+        model=plan.model,
+        voice=plan.voice
+        and VoiceEntry(name=plan.voice.name, sha256=plan.voice.sha256, transcript=plan.voice.transcript),
+        script_key=plan.script_key,
+        script_sha256=plan.script.sha256,
+        settings={"chunk_characters": settings.chunk_characters, **finish_settings(settings)},
+        fingerprint=fingerprint,
+        sample_rate=MASTER_RATE,
+        samples=finished.timeline.samples,
+        duration=finished.timeline.seconds,
+        loudness=LoudnessEntry(
+            preset=loudness.preset,
+            target_lufs=loudness.target_lufs,
+            integrated_lufs=loudness.integrated_lufs,
+            true_peak_dbtp=loudness.true_peak_dbtp,
+            gain_db=loudness.gain_db,
+            limited=loudness.limited,
+            on_target=loudness.on_target,
+        ),
+        files=tuple(files),
+        chapters=_chapters(plan, placements, finished.timeline.samples),
+        chunks=tuple(chunks),
+        cues=tuple(_cue_entry(cue) for cue in finished.cues),
+        cost=CostEntry(
+            jobs=sum(made.jobs for made in ledger.made.values()),
+            execution_seconds=round(ledger.budget.execution_seconds, 3),
+            price_per_second=plan.estimate.price_per_second,
+            price=round(ledger.budget.spent, 6),
+            speech_seconds=round(sum(made.clip.seconds for made in ledger.made.values()), 3),
+        ),
+    )
+
+
+def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, ledger: Ledger) -> ChunkEntry:
+    made = ledger.made.get(planned.digest)
+    sidecar = clip.sidecar
+    return ChunkEntry(
+        index=planned.chunk.index,
+        source_text=planned.chunk.text,
+        text=planned.text,
+        kind=planned.chunk.kind,
+        boundary=planned.chunk.boundary,
+        digest=planned.digest,
+        take=planned.choice.take,
+        takes=planned.choice.takes,
+        start=placement.start / MASTER_RATE,
+        end=placement.end / MASTER_RATE,
+        gain_db=round(placement.gain_db, 2),
+        seed=sidecar.seed,
+        attempt=sidecar.attempt,
+        flags=tuple(sidecar.quality.get("flags", ())),
+        refused=tuple(entry["reason"] for entry in sidecar.refused),
+        cached=made is None,
+        execution_seconds=round(made.execution_seconds, 3) if made else 0.0,
+        model=sidecar.model,
+        engine=sidecar.engine,
+    )
+
+
+def _chapters(plan: Plan, placements: Mapping[int, Placement], samples: int) -> tuple[ChapterEntry, ...]:
+    """Headings as chapters, each to the next one's start."""
+    headings = [planned.chunk for planned in plan.chunks if planned.chunk.kind == "heading"]
+    starts = [placements[chunk.index].start for chunk in headings]
+    ends = [*starts[1:], samples]
+    return tuple(
+        ChapterEntry(title=chunk.text, level=chunk.level, start=start / MASTER_RATE, end=end / MASTER_RATE)
+        for chunk, start, end in zip(headings, starts, ends, strict=True)
+    )
+
+
+def _cue_entry(cue: Cue) -> CueEntry:
+    return CueEntry(
+        index=cue.index,
+        chunk=cue.chunk,
+        start=cue.start_seconds,
+        end=cue.end_seconds,
+        text=cue.text,
+        aligned=cue.aligned,
+    )
+
+
+def report_of(store: Store, plan: Plan, manifest: Manifest, ledger: Ledger) -> RunReport:
+    """The run's report, with where everything lies."""
+    return ledger.report(
+        plan,
+        manifest=store.locate(f"narrations/{plan.narration_id}/manifest.json"),
+        files={entry.kind: store.locate(entry.key) for entry in manifest.files},
+        duration=manifest.duration,
+        flagged=tuple(entry.index for entry in manifest.chunks if entry.flags),
+    )

@@ -1,0 +1,301 @@
+"""One clip being made: the recorded job first, then seed after seed until one is good, then the store."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+from narration import audio
+from narration.budget import Budget
+from narration.continuity import Context, cut_context
+from narration.contract import FRAME_RATE, SAMPLE_RATE, SynthesisRequest, attempt_seed
+from narration.endpoint import Endpoint, JobPolicy, JobResult
+from narration.errors import (
+    BadAudio,
+    BadResult,
+    EndpointError,
+    EndpointRefused,
+    EndpointUnavailable,
+    QualityError,
+    SettingsError,
+)
+from narration.planning import PlannedChunk
+from narration.quality import Verdict, inspect_clip
+from narration.settings import Settings
+from narration.store import AudioClip, ClipJob, ClipSidecar, JobRecord, RefusedAttempt, Store
+from narration.voices import Voice
+
+T = TypeVar("T")
+
+STORE_THREADS = 32
+DEADLINE_GRACE = 60.0  # s; the platform gives a job up at its ttl, the client a little later
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceTransport:
+    """How the sample reaches the worker: by `url`, or inline as `base64`. Never part of an identity."""
+
+    url: str | None = None
+    base64: str | None = None
+
+    def attach(self, request: SynthesisRequest) -> SynthesisRequest:
+        """`request` with the sample, where it names one."""
+        if request.audio_sha256 is None:
+            return request
+        return request.model_copy(update={"audio_url": self.url, "audio_base64": self.base64})
+
+
+LINK_GRACE = 600  # s a presigned link outlives the job that needs it
+
+
+def transport_voice(store: Store, voice: Voice | None, settings: Settings) -> VoiceTransport:
+    """A presigned https link where the store can make one, else the sample itself."""
+    if voice is None:
+        return VoiceTransport()
+    link = store.link(voice.key, seconds=round(settings.queue_timeout) + LINK_GRACE)
+    if link.startswith("https://"):
+        return VoiceTransport(url=link)
+    return VoiceTransport(base64=base64.b64encode(store.read_sample(voice.key)).decode())
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A clip that a run had to make, and what it took: jobs paid and worker seconds as reported."""
+
+    clip: AudioClip
+    jobs: int
+    execution_seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidate:
+    """One attempt that is audio; `flac` is what would be stored."""
+
+    flac: bytes
+    samples: int
+    result: JobResult
+    verdict: Verdict
+    attempt: int
+    seed: int
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one clip has cost so far."""
+
+    jobs: int = 0
+    execution_seconds: float = 0.0
+    refused: list[RefusedAttempt] = field(default_factory=list)
+
+
+class Synthesizer:
+    """Makes clips for one run. Safe to use from many tasks of one event loop at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        endpoint: Endpoint,
+        *,
+        settings: Settings,
+        voice: VoiceTransport,
+        budget: Budget,
+        run: str,
+    ) -> None:
+        self._store = store
+        self._endpoint = endpoint
+        self._settings = settings
+        self._voice = voice
+        self._budget = budget
+        self._run = run
+        self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+        self._policy = JobPolicy(
+            execution_timeout_seconds=settings.job_timeout, ttl_seconds=settings.queue_timeout
+        )
+
+    def close(self) -> None:
+        """Let the store's threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def make(self, planned: PlannedChunk) -> Made:
+        """Return the clip for `planned`, made if it is not there.
+
+        Transient trouble is raised (`retryable`), for the caller's retry policy; what was
+        submitted is recorded, so that the next call takes up the same job. A clip that comes
+        out badly is tried again here with the next attempt's seed, `settings.attempts` in all.
+        """
+        identity = planned.digest
+        stored = await self._in_thread(lambda: self._store.find_clip(identity))
+        if stored is not None:
+            return Made(stored, 0, 0.0)
+        tally = _Tally()
+        record = await self._in_thread(lambda: self._store.find_job(identity))
+        best: _Candidate | None = None
+        first = record.attempt if record and record.attempt <= self._settings.attempts else 1
+        for attempt in range(first, self._settings.attempts + 1):
+            seed = self._seed(planned, attempt)
+            try:
+                result = await self._speak(planned, attempt, seed, record, tally)
+                candidate = await self._in_thread(partial(self._examine, planned, result, attempt, seed))
+            except (BadResult, QualityError) as error:
+                tally.refused.append(RefusedAttempt(attempt=attempt, seed=seed, reason=str(error)))
+                last: Exception = error
+                record = None
+                continue
+            record = None
+            if candidate.verdict.acceptable:
+                return await self._keep(planned, candidate, tally)
+            tally.refused.append(
+                RefusedAttempt(attempt=attempt, seed=seed, reason=_reason(candidate.verdict))
+            )
+            if best is None or candidate.verdict.score > best.verdict.score:
+                best = candidate
+        if best is not None:
+            return await self._keep(planned, best, tally)
+        await self._in_thread(lambda: self._store.drop_job(identity))
+        reasons = "; ".join(f"attempt {entry['attempt']}: {entry['reason']}" for entry in tally.refused)
+        raise QualityError(f"no attempt gave a usable clip: {reasons}", retryable=False) from last
+
+    def _seed(self, planned: PlannedChunk, attempt: int) -> int:
+        asked = planned.request.seed
+        return asked if asked is not None and attempt == 1 else attempt_seed(planned.digest, attempt)
+
+    async def _speak(
+        self, planned: PlannedChunk, attempt: int, seed: int, record: JobRecord | None, tally: _Tally
+    ) -> JobResult:
+        """The result of the recorded job if it can still be had, else of a new one."""
+        if record is not None and record.attempt == attempt and record.endpoint == self._endpoint.endpoint_id:
+            resumed = await self._resume(record)
+            if resumed is not None:
+                return resumed
+        request = self._voice.attach(planned.request).model_copy(update={"seed": seed})
+        if planned.previous is not None:
+            request = _with_context(request, await self._context(planned.previous))
+        async with self._budget.job(planned.request.max_new_tokens / FRAME_RATE / 2):
+
+            async def remember(job_id: str) -> None:
+                tally.jobs += 1
+                submitted = JobRecord(
+                    digest=planned.digest,
+                    endpoint=self._endpoint.endpoint_id,
+                    job_id=job_id,
+                    submitted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                    attempt=attempt,
+                    seed=seed,
+                    run=self._run,
+                )
+                await self._in_thread(lambda: self._store.put_job(submitted))
+
+            result = await self._endpoint.synthesize(
+                request, self._policy, deadline_seconds=self._deadline, on_submitted=remember
+            )
+            seconds = (result.execution_ms or 0) / 1000
+            tally.execution_seconds += seconds
+            self._budget.spend(seconds)
+        return result
+
+    @property
+    def _deadline(self) -> float:
+        return self._settings.queue_timeout + DEADLINE_GRACE
+
+    async def _resume(self, record: JobRecord) -> JobResult | None:
+        """The recorded job's result, or None when it has to be submitted again."""
+        try:
+            # Another run may wait for this job too: only one's own is cancelled with the run.
+            watch = self._endpoint.attend if record.run == self._run else self._endpoint.result
+            return await watch(record.job_id, deadline_seconds=self._deadline)
+        except (EndpointRefused, EndpointUnavailable):
+            raise
+        except EndpointError:
+            return None
+
+    async def _context(self, previous: str) -> Context:
+        clip = await self._in_thread(lambda: self._store.find_clip(previous))
+        if clip is None:
+            raise QualityError("the chunk before has no clip to continue from", retryable=False)
+        flac = await self._in_thread(lambda: self._store.read_clip(clip))
+        return await self._in_thread(lambda: cut_context(flac, clip.sidecar.text))
+
+    def _examine(self, planned: PlannedChunk, result: JobResult, attempt: int, seed: int) -> _Candidate:
+        """Decode and judge what came; raise `BadResult` or `QualityError` for what must never be stored."""
+        told = result.result
+        if told.model != planned.request.model:
+            raise SettingsError(
+                f"the worker answered with model {told.model!r}, not {planned.request.model!r}",
+                remedy="set NARRATION_MODEL to the worker's model id, or deploy the worker asked for",
+            )
+        if told.seed != seed:
+            raise BadResult(f"the worker used seed {told.seed}, not {seed}")
+        if told.finish_reason == "length":
+            raise QualityError(f"cut at the cap of {planned.request.max_new_tokens} frames")
+        try:
+            waveform, rate = audio.decode(result.audio)
+        except BadAudio as error:
+            raise BadResult(f"the worker's answer is not usable audio: {error}") from None
+        if rate != SAMPLE_RATE or told.sample_rate != SAMPLE_RATE:
+            raise BadResult(f"the worker's audio is at {rate} Hz, not {SAMPLE_RATE}")
+        verdict = inspect_clip(
+            waveform, rate, text=planned.text, finish_reason=told.finish_reason, frames=told.frames
+        )
+        if verdict.fatal:
+            raise QualityError(_reason(verdict))
+        return _Candidate(audio.encode_flac(waveform, rate), len(waveform), result, verdict, attempt, seed)
+
+    async def _keep(self, planned: PlannedChunk, kept: _Candidate, tally: _Tally) -> Made:
+        told = kept.result.result
+        sidecar = ClipSidecar(
+            digest=planned.digest,
+            samples=kept.samples,
+            sample_rate=SAMPLE_RATE,
+            size=len(kept.flac),
+            sha256=audio.audio_sha256(kept.flac),
+            text=planned.text,
+            model=told.model,
+            seed=kept.seed,
+            take=planned.choice.take,
+            attempt=kept.attempt,
+            frames=told.frames,
+            finish_reason=told.finish_reason,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            job=ClipJob(
+                id=kept.result.job_id,
+                endpoint=self._endpoint.endpoint_id,
+                execution_ms=_whole(kept.result.execution_ms),
+                delay_ms=_whole(kept.result.delay_ms),
+            ),
+            timings=told.timings.model_dump(),
+            engine=dict(told.engine),
+            quality={"flags": [flag.name for flag in kept.verdict.flags], "score": kept.verdict.score},
+            refused=[entry for entry in tally.refused if entry["attempt"] != kept.attempt],
+        )
+
+        def store() -> AudioClip:
+            clip = self._store.put_clip(planned.digest, kept.flac, sidecar)
+            self._store.drop_job(planned.digest)
+            return clip
+
+        clip = await self._in_thread(store)
+        return Made(clip, tally.jobs, tally.execution_seconds)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _whole(milliseconds: float | None) -> int | None:
+    return None if milliseconds is None else round(milliseconds)
+
+
+def _reason(verdict: Verdict) -> str:
+    return ", ".join(f"{flag.name}: {flag.detail}" for flag in verdict.flags)
+
+
+def _with_context(request: SynthesisRequest, context: Context) -> SynthesisRequest:
+    if context.text is None:
+        return request
+    encoded = base64.b64encode(context.flac).decode()
+    return request.model_copy(update={"previous_text": context.text, "previous_audio_base64": encoded})

@@ -1,0 +1,74 @@
+"""Policy of the steps before anything is paid: the script, the plan and the preflight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from narration.voices import choose_voice
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from narration.ledger import Ledger
+from narration.planning import Change, Plan, make_plan
+from narration.preflight import require_ready
+from narration.script import Script
+from narration.settings import Settings
+from narration.sources import read_narrated, read_reference, read_text
+from narration.store import Store
+from tasks.retrying import BRIEFLY, is_transient
+
+
+@task(
+    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
+)
+async def load_script(
+    store: Store, settings: Settings, reference: str | None, text: str | None
+) -> tuple[Script, str]:
+    """Read the script that `reference` or `text` gives; the store keeps it, under the key returned."""
+    if text is not None:
+        return await asyncio.to_thread(read_text, store, text)
+    return await asyncio.to_thread(read_reference, store, reference, settings)
+
+
+@task(
+    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
+)
+async def plan(
+    store: Store,
+    script: Script,
+    script_key: str,
+    narration_id: str,
+    settings: Settings,
+    changes: Mapping[int, Change] | None = None,
+) -> Plan:
+    """Decide what this narration needs and which of it is stored."""
+
+    def decide() -> Plan:
+        voice = choose_voice(store, settings)
+        return make_plan(
+            store,
+            script,
+            narration_id=narration_id,
+            settings=settings,
+            voice=voice,
+            script_key=script_key,
+            changes=changes,
+        )
+
+    return await asyncio.to_thread(decide)
+
+
+@task(
+    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
+)
+async def load_narrated(store: Store, settings: Settings, narration_id: str) -> tuple[Script, str, Settings]:
+    """The script of a published narration, its key, and `settings` as that narration was made with."""
+    return await asyncio.to_thread(read_narrated, store, settings, narration_id)
+
+
+@task(cache_policy=NO_CACHE)
+async def preflight(store: Store, settings: Settings, planned: Plan, ledger: Ledger) -> list[str]:
+    """Refuse in seconds what would fail after it was paid for; returns what could not be checked."""
+    ledger.budget.require_room(planned.estimate.price)
+    return await require_ready(store, settings, planned)

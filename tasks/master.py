@@ -1,0 +1,40 @@
+"""Policy of mastering: off the event loop, in a folder of its own that is gone afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from narration.finishing import Finished, finish
+from narration.planning import Plan
+from narration.settings import Settings
+from narration.store import AudioClip, Store
+
+
+@task(cache_policy=NO_CACHE)
+async def master(
+    store: Store, settings: Settings, plan: Plan, clips: Mapping[str, AudioClip], folder: Path
+) -> Finished:
+    """Arrange, master and caption the narration in `folder`. A cancelled run ends ffmpeg too."""
+    stop = threading.Event()
+    work = asyncio.create_task(asyncio.to_thread(finish, plan, clips, store, settings, folder, stop))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([work])
+        raise
+
+
+@asynccontextmanager
+async def workshop() -> AsyncIterator[Path]:
+    """A temporary folder for one narration's clips and masters."""
+    with TemporaryDirectory(prefix="narration-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

@@ -1,0 +1,74 @@
+"""Policy of publishing: tried again while the store stutters, told to the world once it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from narration import publishing
+from narration.finishing import Finished, fingerprint
+from narration.ledger import Ledger
+from narration.manifest import Manifest
+from narration.planning import Plan
+from narration.report import RunReport
+from narration.settings import Settings
+from narration.store import AudioClip, Store
+from tasks.retrying import BRIEFLY, is_transient
+
+PUBLISHED = "narration.published"
+
+
+def published_already(
+    store: Store, settings: Settings, plan: Plan, clips: Mapping[str, AudioClip]
+) -> Manifest | None:
+    """The manifest that the store has, if publishing would bring the same narration again."""
+    manifest = plan.manifest
+    if manifest is None or manifest.fingerprint != fingerprint(plan, clips, settings):
+        return None
+    intact = all(store.has_file(entry.key, entry.size) for entry in manifest.files)
+    return manifest if intact else None
+
+
+@task(
+    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
+)
+async def publish(
+    store: Store,
+    settings: Settings,
+    plan: Plan,
+    clips: Mapping[str, AudioClip],
+    finished: Finished,
+    ledger: Ledger,
+) -> Manifest:
+    """Upload the files and replace the manifest."""
+    return await asyncio.to_thread(
+        publishing.publish,
+        store,
+        plan,
+        clips,
+        finished,
+        fingerprint=fingerprint(plan, clips, settings),
+        settings=settings,
+        ledger=ledger,
+    )
+
+
+def announce(report: RunReport) -> None:
+    """Emit the event `narration.published`, with the manifest's stable address."""
+    emit_event(
+        event=PUBLISHED,
+        resource={
+            "prefect.resource.id": f"narration.{report.narration_id}",
+            "prefect.resource.name": report.narration_id,
+        },
+        payload={
+            "narration_id": report.narration_id,
+            "manifest": report.manifest,
+            "duration": report.duration,
+            "engine": report.engine,
+        },
+    )

@@ -1,0 +1,133 @@
+"""Policy of what a person sees in the Prefect UI: a progress that moves, a table of chunks, a summary."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from prefect.artifacts import (
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    acreate_table_artifact,
+    aupdate_progress_artifact,
+)
+
+from narration.ledger import Ledger
+from narration.markup import plain
+from narration.planning import Plan, PlannedChunk
+from narration.progress import Progress, tell
+from narration.report import RunReport
+
+SECONDS_BETWEEN_UPDATES = 2.0
+TABLE_TEXT = 120  # characters of a chunk's text shown
+
+
+def tell_step(step: str, plan: Plan, ledger: Ledger) -> None:
+    """Tell a listening terminal how far the run is."""
+    made, cached, failed = ledger.counts(plan)
+    waiting = sum(
+        entry.clip is None and entry.digest not in ledger.made and entry.digest not in ledger.failed
+        for entry in plan.chunks
+    )
+    tell(Progress(step, len(plan.chunks), cached - waiting, made, failed, ledger.budget.spent))
+
+
+@asynccontextmanager
+async def progress_shown(plan: Plan, ledger: Ledger) -> AsyncIterator[None]:
+    """Keep a progress artifact moving while clips are made."""
+    artifact = await acreate_progress_artifact(
+        progress=_percent(plan, ledger),
+        key=f"progress-{plan.narration_id}",
+        description=f"Clips of {plan.narration_id} at hand",
+    )
+
+    async def keep_moving() -> None:
+        shown = _percent(plan, ledger)
+        while True:
+            await asyncio.sleep(SECONDS_BETWEEN_UPDATES)
+            now = _percent(plan, ledger)
+            if now != shown:
+                shown = now
+                await aupdate_progress_artifact(artifact, progress=now)
+
+    moving = asyncio.create_task(keep_moving())
+    try:
+        yield
+    finally:
+        moving.cancel()
+    await aupdate_progress_artifact(artifact, progress=_percent(plan, ledger))
+
+
+def _percent(plan: Plan, ledger: Ledger) -> float:
+    at_hand = sum(entry.clip is not None or entry.digest in ledger.made for entry in plan.chunks)
+    return round(100 * at_hand / len(plan.chunks), 1)
+
+
+async def show_chunks(plan: Plan, ledger: Ledger) -> None:
+    """A table of chunks: what each is, where its clip came from, what it cost."""
+    await acreate_table_artifact(
+        table=[_row(entry, ledger) for entry in plan.chunks],
+        key=f"chunks-{plan.narration_id}",
+        description=f"Chunks of **{plan.narration_id}**{_draft_note(plan.engine)}",
+    )
+
+
+def _row(entry: PlannedChunk, ledger: Ledger) -> dict[str, Any]:
+    made = ledger.made.get(entry.digest)
+    failure = ledger.failed.get(entry.digest)
+    clip = made.clip if made else entry.clip
+    text = entry.text if len(entry.text) <= TABLE_TEXT else entry.text[: TABLE_TEXT - 1] + "…"
+    state = "failed" if failure else "synthesized" if made else "cached"
+    sidecar = clip.sidecar if clip else None
+    return {
+        "chunk": entry.chunk.index,
+        "state": state,
+        "text": plain(text),
+        "seconds": round(clip.seconds, 2) if clip else None,
+        "take": entry.choice.take,
+        "attempts": len(sidecar.refused) + 1 if sidecar else None,
+        "seed": str(sidecar.seed) if sidecar else None,
+        "cost $": round(ledger.budget.price_of(made.execution_seconds), 6) if made else 0,
+        "doubts": ", ".join(sidecar.quality.get("flags", [])) if sidecar else plain(str(failure)[:300]),
+    }
+
+
+async def show_summary(report: RunReport) -> None:
+    """What came out, with links."""
+    lines = [
+        f"# {report.narration_id}",
+        _draft_note(report.engine).strip(),
+        (
+            f"{report.chunks} chunks: {report.synthesized} synthesized, {report.cached} cached, "
+            f"{report.failed} failed. Cost ${report.cost:.4f}."
+        ),
+    ]
+    if report.duration is not None:
+        lines.append(f"Duration {report.duration:.1f} s.")
+    lines += [f"- {kind}: {_linked(location)}" for kind, location in report.files.items()]
+    if report.manifest:
+        lines.append(f"- manifest: {_linked(report.manifest)}")
+    if report.flagged:
+        listed = " ".join(map(str, report.flagged))
+        lines.append(
+            f"\nNo attempt was free of doubt for chunks {listed}. Listen, then "
+            f"`narrate retake {report.narration_id} {listed}` or run the deployment `retake`."
+        )
+    lines += [f"- {plain(note)}" for note in report.notes]
+    await acreate_markdown_artifact(
+        "\n\n".join(line for line in lines if line), key=f"summary-{report.narration_id}"
+    )
+
+
+def _linked(location: str) -> str:
+    return (
+        f"[{plain(location.partition('?')[0])}]({location})"
+        if location.startswith("http")
+        else f"`{location}`"
+    )
+
+
+def _draft_note(engine: str) -> str:
+    return " (draft voice: espeak-ng, not the cloned voice)" if engine == "draft" else ""

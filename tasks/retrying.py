@@ -1,0 +1,25 @@
+"""Policy: which failures are tried again, and how long to wait in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import Task
+from prefect.client.schemas.objects import State, TaskRun
+
+from narration.errors import NarrationError
+
+BRIEFLY = [1.0, 3.0, 9.0]
+"""Seconds between tries of a step on the store; what outlasts them fails the run."""
+
+PATIENTLY = [2.0, 5.0, 12.0, 30.0, 60.0, 60.0]
+"""Seconds between tries of one chunk: outlives a minute without network and a worker's replacement."""
+
+JITTER = 0.5
+"""Each delay is spread by up to this share, so that a thousand chunks do not come back at once."""
+
+
+def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether the failure itself says that trying again helps; a bug never does."""
+    error = state.data
+    return isinstance(error, NarrationError) and error.retryable

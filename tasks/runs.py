@@ -1,0 +1,47 @@
+"""Policy around a flow run: its name, its own id, how a person retries it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.runtime import deployment, flow_run
+
+from narration.planning import Plan
+from narration.preflight import open_endpoint
+from narration.settings import read_settings
+from narration.store import open_store
+
+
+def flow_run_id() -> str:
+    """The id of the run this is called in; job records carry it."""
+    return str(flow_run.id)
+
+
+def run_name() -> str:
+    """A run is named after its narration."""
+    parameters = flow_run.parameters or {}
+    return str(parameters.get("narration_id") or flow_run.flow_name)
+
+
+def how_to_retry(plan: Plan) -> str:
+    """What a person does after chunks failed; Prefect can schedule only deployment runs again."""
+    if deployment.id:
+        return "press Retry on this run, or `prefect flow-run retry`: only what is missing is synthesized"
+    return f"start the same command again: only what is missing is synthesized ({plan.narration_id})"
+
+
+async def cancel_jobs(flow: object, flow_run: FlowRun, state: object) -> None:  # noqa: ARG001  # Prefect calls hooks by keyword
+    """Cancel the jobs that a cancelled run left at the endpoint; also called when its process is dead."""
+    settings = read_settings()
+    if settings.endpoint_id is None or settings.runpod_api_key is None:
+        return
+    store = open_store(settings.store)
+    mine = await asyncio.to_thread(
+        lambda: [record for record in store.list_jobs() if record.run == str(flow_run.id)]
+    )
+    async with open_endpoint(settings) as endpoint:
+        for record in mine:
+            if record.endpoint == endpoint.endpoint_id:
+                await endpoint.cancel(record.job_id)
+                await asyncio.to_thread(store.drop_job, record.digest)

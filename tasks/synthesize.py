@@ -1,0 +1,132 @@
+"""Policy of making clips: how many at once, which failures come back, and what stops everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.asyncio import concurrency
+
+from narration.contract import ErrorCode
+from narration.errors import EndpointError, EndpointRefused, InputError, JobFailed, StoreRefused
+from narration.ledger import Ledger
+from narration.planning import Plan, PlannedChunk
+from narration.preflight import open_endpoint
+from narration.settings import Settings
+from narration.store import Store
+from narration.synthesis import Made, Synthesizer, transport_voice
+from tasks.report import progress_shown, tell_step
+from tasks.retrying import JITTER, PATIENTLY, is_transient
+from tasks.sealing import sealed
+
+ABOUT_THIS_CHUNK = {ErrorCode.INVALID_INPUT, ErrorCode.REQUEST_TOO_LONG, ErrorCode.ENGINE_FAILURE}
+"""Worker failures that say nothing about the next chunk; every other final one would meet them all."""
+
+
+def concerns_every_chunk(error: BaseException) -> bool:
+    """Whether the next chunk would fail the same way: a key, a voice, a model, money, the store's no."""
+    if isinstance(error, JobFailed):
+        return bool(error.code) and error.code not in ABOUT_THIS_CHUNK and not error.retryable
+    return isinstance(error, EndpointRefused | InputError | StoreRefused)
+
+
+@task(
+    name="synthesize",
+    task_run_name="chunk {index}",
+    retries=len(PATIENTLY),
+    retry_delay_seconds=PATIENTLY,
+    retry_jitter_factor=JITTER,
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,
+)
+async def synthesize(
+    index: int,  # noqa: ARG001  # for the name of the task run
+    planned: PlannedChunk,
+    synthesizer: Synthesizer,
+    limit: str | None,
+) -> Made:
+    """Make the clip of one chunk. `index` names it in the UI, `limit` is a global concurrency limit."""
+    async with _held(limit):
+        return await synthesizer.make(planned)
+
+
+@asynccontextmanager
+async def _held(limit: str | None) -> AsyncIterator[None]:
+    if limit is None:
+        yield
+        return
+    async with concurrency(limit, occupy=1, strict=True):
+        yield
+
+
+async def synthesize_missing(store: Store, settings: Settings, plan: Plan, ledger: Ledger, run: str) -> None:
+    """Make every distinct missing clip, `settings.concurrency` at once; the first goes alone.
+
+    What was made and what failed stands in `ledger`; only cancellation is raised. After a
+    failure that concerns every chunk nothing more is submitted, and the rest fail with it.
+    """
+    chains = _chains(plan)
+    if not chains:
+        return
+    voice = await asyncio.to_thread(transport_voice, store, plan.voice, settings)
+    async with open_endpoint(settings) as endpoint:
+        synthesizer = Synthesizer(
+            store, endpoint, settings=settings, voice=voice, budget=ledger.budget, run=run
+        )
+        try:
+            async with progress_shown(plan, ledger):
+                await _run_chains(plan, chains, synthesizer, settings, ledger)
+        finally:
+            synthesizer.close()
+
+
+async def _run_chains(
+    plan: Plan,
+    chains: list[list[PlannedChunk]],
+    synthesizer: Synthesizer,
+    settings: Settings,
+    ledger: Ledger,
+) -> None:
+    stopped: list[BaseException] = []
+
+    async def run(chain: list[PlannedChunk]) -> None:
+        for planned in chain:
+            if stopped:
+                ledger.failed[planned.digest] = stopped[0]
+                continue
+            try:
+                ledger.made[planned.digest] = await synthesize(
+                    planned.chunk.index, sealed(planned), sealed(synthesizer), settings.endpoint_limit
+                )
+            except Exception as error:  # noqa: BLE001  # one chunk's bug must not cost the others' clips
+                ledger.failed[planned.digest] = error
+                if concerns_every_chunk(error) or (not ledger.made and isinstance(error, EndpointError)):
+                    stopped.append(error)
+            tell_step("synthesize", plan, ledger)
+
+    await run(chains[0])
+    waiting = iter(chains[1:])
+
+    async def consume() -> None:
+        for chain in waiting:
+            await run(chain)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(settings.concurrency, len(chains) - 1)):
+            group.create_task(consume())
+
+
+def _chains(plan: Plan) -> list[list[PlannedChunk]]:
+    """The missing clips in groups that may run side by side: one each, or a paragraph under continuity."""
+    chains: list[list[PlannedChunk]] = []
+    last: str | None = None
+    for planned in plan.missing.values():
+        if planned.previous is not None and planned.previous == last:
+            chains[-1].append(planned)
+        else:
+            chains.append([planned])
+        last = planned.digest
+    return chains
