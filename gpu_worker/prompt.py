@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from gpu_worker.delay_pattern import SETTLING_STEPS, Codes, Stream, delay
+from gpu_worker.models import ModelError
 from narration.contract import ContractError, ErrorCode
 
 _REQUIRED = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|audio_out_bos|>", "<|audio_eos|>")
@@ -101,7 +102,7 @@ class PromptBuilder:
         self._bos: str = tokenizer.bos_token
         missing = [token for token in (*_REQUIRED, self._bos) if token not in self._control]
         if missing:
-            raise ValueError(f"the tokenizer lacks {', '.join(missing)}: not one for Higgs Audio V2")
+            raise ModelError(f"the tokenizer lacks {', '.join(missing)}: not one for Higgs Audio V2")
 
     @classmethod
     def load(cls, folder: Path, *, audio_token_id: int, audio_delay_token_id: int) -> PromptBuilder:

@@ -1,0 +1,109 @@
+"""What transformers makes of the same conversation: its processor, its `generate()`, trimmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tiny_higgs import CHAT_TEMPLATE
+from transformers import (
+    AutoTokenizer,
+    DacFeatureExtractor,
+    HiggsAudioV2ForConditionalGeneration,
+    HiggsAudioV2Processor,
+)
+
+from gpu_worker.codec import tokenizer_classes
+
+Codes = NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A conversation to be continued: `turns` are (words, waveform at 24 kHz) spoken before."""
+
+    text: str
+    system: str = "Generate audio following instruction."
+    scene: str = ""
+    turns: Sequence[tuple[str, NDArray[np.float32]]] = ()
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """The messages that the chat template takes."""
+        messages = [{"role": "system", "content": [{"type": "text", "text": self.system}]}]
+        if self.scene:
+            messages.append({"role": "scene", "content": [{"type": "text", "text": self.scene}]})
+        for words, waveform in self.turns:
+            messages.append({"role": "user", "content": [{"type": "text", "text": words}]})
+            messages.append({"role": "assistant", "content": [{"type": "audio", "audio": waveform}]})
+        return [*messages, {"role": "user", "content": [{"type": "text", "text": self.text}]}]
+
+
+class Oracle:
+    """transformers' whole path over a model's and a codec's checkpoint."""
+
+    def __init__(self, model_folder: Path, codec_folder: Path) -> None:
+        self._model_folder = model_folder
+        self._codec_folder = codec_folder
+
+    @cached_property
+    def processor(self) -> Any:
+        """The processor, put together as the published checkpoint's is."""
+        return HiggsAudioV2Processor(
+            DacFeatureExtractor(feature_size=1, hop_length=1, sampling_rate=24_000),
+            AutoTokenizer.from_pretrained(self._model_folder),
+            tokenizer_classes()[1].from_pretrained(self._codec_folder).eval(),
+            chat_template=CHAT_TEMPLATE,
+        )
+
+    @cached_property
+    def model(self) -> Any:
+        """The language model in float32."""
+        return HiggsAudioV2ForConditionalGeneration.from_pretrained(self._model_folder).eval()
+
+    def inputs(self, said: Said) -> dict[str, torch.Tensor]:
+        """What the processor makes of `said`: `input_ids` and, with audio, its delayed codes."""
+        return dict(
+            self.processor.apply_chat_template(
+                said.conversation(),
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+            )
+        )
+
+    def stream(self, said: Said, *, max_steps: int) -> Codes:
+        """Greedy codes of `generate()` as they leave it, `[steps, 8]`."""
+        inputs = self.inputs(said)
+        with torch.inference_mode():
+            out = self.model.generate(
+                **inputs,
+                max_new_tokens=max_steps,
+                do_sample=False,
+                ras_win_len=None,
+                ras_win_max_num_repeat=None,
+            )
+        heard = inputs["audio_input_ids"].shape[1] if "audio_input_ids" in inputs else 0
+        stream: Codes = out[0, heard:].numpy().astype(np.int16)
+        return stream
+
+    def codes(self, said: Said, *, max_steps: int) -> Codes:
+        """Greedy codes, undelayed and cut before the first frame that is not all speech, `[8, frames]`."""
+        return trimmed(self.stream(said, max_steps=max_steps))
+
+
+def trimmed(stream: Codes) -> Codes:
+    """Frame by frame, said plainly: frame c is codebook k at step c + 1 + k."""
+    frames = []
+    for c in range(len(stream) - 8):
+        frame = [int(stream[c + 1 + k][k]) for k in range(8)]
+        if max(frame) >= 1024:
+            break
+        frames.append(frame)
+    return np.array(frames, dtype=np.int16).reshape(-1, 8).T
