@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
+import espeakng_loader
 import numpy as np
 from numpy.typing import NDArray
 
 from narration.audio import resample
+from narration.chunking import Boundary, Chunk
 
 RATE = 24_000  # Hz, as clips have
 
@@ -31,44 +32,22 @@ def tone(seconds: float, *, hertz: float = 440, level: float = 0.3) -> NDArray[n
     return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
 
 
+def chunk(index: int, boundary: Boundary = "end", *sentences: str) -> Chunk:
+    """A chunk of `sentences` with `boundary` after it."""
+    spoken = sentences or ("A sentence.",)
+    return Chunk(index, " ".join(spoken), spoken, boundary, "text", 0)
+
+
 @cache
 def _speak(text: str, voice: str, wpm: int) -> NDArray[np.float32]:
-    asked = json.dumps({"text": text, "voice": voice, "wpm": wpm})
+    program = Path(__file__).with_name("espeak_program.py")
+    library, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
     done = subprocess.run(
-        [sys.executable, str(Path(__file__))], input=asked.encode(), capture_output=True, check=True
+        [sys.executable, "-I", "-S", str(program), library, data, voice, str(wpm)],
+        input=text.encode(),
+        capture_output=True,
+        check=True,
     )
     rate = int.from_bytes(done.stdout[:4], "little")
     pcm = np.frombuffer(done.stdout[4:], "<i2").astype(np.float32)
     return resample(pcm / np.float32(32_768), rate, RATE)
-
-
-def _main() -> None:
-    """Read a request from stdin; write the rate and 16-bit samples to stdout."""
-    import ctypes as c
-
-    import espeakng_loader
-
-    asked = json.loads(sys.stdin.buffer.read())
-    library = c.CDLL(espeakng_loader.get_library_path())
-    blocks: list[bytes] = []
-
-    def collect(samples: c._Pointer[c.c_short], count: int, _events: int | None) -> int:
-        if samples and count > 0:
-            blocks.append(c.string_at(samples, count * 2))
-        return 0
-
-    callback = c.CFUNCTYPE(c.c_int, c.POINTER(c.c_short), c.c_int, c.c_void_p)(collect)
-    retrieval, utf8, rate_parameter, position_character = 1, 1, 1, 1
-    rate = library.espeak_Initialize(retrieval, 0, espeakng_loader.get_data_path().encode(), 0)
-    library.espeak_SetSynthCallback(callback)
-    if library.espeak_SetVoiceByName(asked["voice"].encode()) != 0:
-        sys.exit(f"espeak-ng has no voice {asked['voice']}")
-    library.espeak_SetParameter(rate_parameter, asked["wpm"], 0)
-    text = asked["text"].encode() + b"\0"
-    library.espeak_Synth(text, c.c_size_t(len(text)), 0, position_character, 0, utf8, None, None)
-    library.espeak_Synchronize()
-    sys.stdout.buffer.write(rate.to_bytes(4, "little") + b"".join(blocks))
-
-
-if __name__ == "__main__":
-    _main()
