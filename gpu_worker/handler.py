@@ -1,0 +1,140 @@
+"""The worker's front door: a RunPod job in, a clip or a typed failure out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import os
+import traceback
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
+
+from gpu_worker import audio
+from gpu_worker.settings import WorkerSettings
+from gpu_worker.speaker import Speaker, Utterance
+from gpu_worker.voices import VoiceLoader
+from narration.contract import (
+    RETRYABLE_CODES,
+    SAMPLE_RATE,
+    ContractError,
+    ErrorCode,
+    SynthesisFailure,
+    SynthesisRequest,
+    SynthesisResult,
+    parse_request,
+)
+
+MAX_RESPONSE_BYTES = 10_000_000
+"""RunPod answers 400 to a larger result, and the job then shows as completed without one."""
+
+_ENVELOPE_BYTES = 2_000  # of a result's JSON around its audio, at most
+
+log = logging.getLogger(__name__)
+
+
+class Handler:
+    """What RunPod's loop calls for each job, several at once on one event loop.
+
+    It only translates. Log lines name the job and figures, never a text, a URL or an
+    exception's message, which may quote them.
+    """
+
+    def __init__(self, speaker: Speaker, settings: WorkerSettings) -> None:
+        self._speaker = speaker
+        self._transcript = settings.voice_sample_transcript
+        self._voices = VoiceLoader(
+            fetch_timeout=settings.fetch_timeout, allow_private_urls=settings.allow_private_urls
+        )
+
+    async def __call__(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one job: a `SynthesisResult` or a `SynthesisFailure`, as JSON's objects."""
+        started = perf_counter()
+        try:
+            result = await self._synthesize(parse_request(job.get("input")), started)
+        except ContractError as error:
+            log.info("job %s failed: %s", job.get("id"), error.failure.error_code)
+            return error.failure.model_dump()
+        except Exception as error:  # noqa: BLE001 -- the border: a job that fails must hurt no neighbour
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("job %s failed with %s\n%s", job.get("id"), type(error).__name__, frames)  # noqa: TRY400 -- the message may quote the prompt
+            return _unforeseen(error).model_dump()
+        log.info(
+            "job %s: %d frames, %s, %.2f s in all, %.2f s of it queued",
+            *(job.get("id"), result.frames, result.finish_reason),
+            *(result.timings.total, result.timings.queue),
+        )
+        return result.model_dump()
+
+    async def _synthesize(self, request: SynthesisRequest, started: float) -> SynthesisResult:
+        self._refuse_other_model(request)
+        request = self._with_transcript(request)
+        asked = perf_counter()
+        utterance = await self._speaker.speak(request, self._voices.of(request))
+        encoded = await asyncio.to_thread(audio.encode, utterance.waveform, request.audio_format)
+        return self._result(utterance, encoded, queued=asked - started, started=started)
+
+    def _refuse_other_model(self, request: SynthesisRequest) -> None:
+        mine = self._speaker.model
+        if request.model not in (None, mine):
+            raise ContractError(
+                ErrorCode.MODEL_MISMATCH,
+                f"the request is for model {request.model!r}, this worker runs {mine!r}",
+            )
+
+    def _with_transcript(self, request: SynthesisRequest) -> SynthesisRequest:
+        if not request.cloned or request.audio_transcript is not None:
+            return request
+        if not self._transcript:
+            raise ContractError(
+                ErrorCode.TRANSCRIPT_MISSING,
+                "audio_transcript: the sample comes without one, and VOICE_SAMPLE_TRANSCRIPT is not set",
+            )
+        return request.model_copy(update={"audio_transcript": self._transcript})
+
+    def _result(
+        self, utterance: Utterance, encoded: bytes, *, queued: float, started: float
+    ) -> SynthesisResult:
+        if len(encoded) * 4 / 3 > MAX_RESPONSE_BYTES - _ENVELOPE_BYTES:
+            raise ContractError(
+                ErrorCode.REQUEST_TOO_LONG,
+                f"the clip of {utterance.waveform.size / SAMPLE_RATE:.0f} s has {len(encoded)} bytes, more"
+                " than RunPod carries; ask for a shorter text, fewer max_new_tokens or audio_format flac",
+            )
+        timings = utterance.timings
+        return SynthesisResult(
+            audio_base64=base64.b64encode(encoded).decode(),
+            duration=utterance.waveform.size / SAMPLE_RATE,
+            sample_rate=SAMPLE_RATE,
+            finish_reason=utterance.finish_reason,
+            frames=utterance.frames,
+            seed=utterance.seed,
+            model=self._speaker.model,
+            engine=self._speaker.facts,
+            timings=timings.model_copy(
+                update={"queue": queued + timings.queue, "total": perf_counter() - started}
+            ),
+        )
+
+
+def serve(speaker: Speaker, settings: WorkerSettings) -> None:
+    """Run RunPod's loop, a slot a job, until it is told to stop and has answered what it took."""
+    # At its default level RunPod's logger would print every output, audio and all.
+    os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")
+    import runpod  # noqa: PLC0415 -- takes two seconds, and reads the level above when imported
+
+    runpod.serverless.start(
+        {
+            "handler": Handler(speaker, settings),
+            "concurrency_modifier": lambda _current: speaker.slots,
+        }
+    )
+    asyncio.run(speaker.drain())
+
+
+def _unforeseen(error: Exception) -> SynthesisFailure:
+    """What went wrong, for whoever sent the text, without where."""
+    code = ErrorCode.ENGINE_FAILURE
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return SynthesisFailure(error=reason, error_code=code, retryable=code in RETRYABLE_CODES)

@@ -1,0 +1,46 @@
+"""What can be set on the worker: its environment, read once and checked, each with a default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Engine = Literal["draft", "higgs"]
+
+
+class WorkerSettings(BaseSettings):
+    """Every setting of the worker. Names in the environment: `WORKER_<FIELD>`, or the alias given."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WORKER_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    engine: Engine = "higgs"
+    model: str | None = None  # hub id with revision, or a local folder; unset: the pinned one
+    codec: str | None = None  # likewise
+    slots: Annotated[int, Field(ge=1, le=128)] | None = None  # chunks at a time; unset: the engine's own
+    device: Literal["cuda", "cpu"] | None = None  # unset: cuda where there is one
+
+    # Voice samples
+    voice_sample_transcript: str | None = Field(default=None, validation_alias="VOICE_SAMPLE_TRANSCRIPT")
+    allow_private_urls: bool = False  # fetch samples from this machine and its network too: for tests
+    fetch_timeout: Annotated[float, Field(gt=0, le=300)] = 30  # s, one sample's whole download
+    voice_cache: Annotated[int, Field(ge=1, le=10_000)] = 64  # voices remembered
+
+
+def read_settings() -> WorkerSettings:
+    """Settings from the environment and `.env`; raises `SystemExit` naming the variable that is wrong."""
+    try:
+        return WorkerSettings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field = str(first["loc"][0])
+        name = field if field.isupper() else f"WORKER_{field.upper()}"
+        raise SystemExit(f"{name}: {first['msg']}") from None

@@ -1,0 +1,312 @@
+"""The draft engine: real words from espeak-ng, the same ones every time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import espeakng_loader
+import numpy as np
+import psutil  # type: ignore[import-untyped]  # ships no types
+import pytest
+from worker_kit import decoded, handler, inline, job, sample
+
+from gpu_worker import draft, espeak
+from gpu_worker.draft import DraftSpeaker
+from gpu_worker.speaker import SampleLoader, Utterance, VoiceSample, Waveform
+from narration.contract import DRAFT_MODEL, ContractError, ErrorCode, SynthesisRequest
+
+TEXT = "In 1998, the committee paid $5.20 to Dr. Smith; nobody objected. Was that wise?"
+
+
+async def say(prompt: str = TEXT, *, sample: SampleLoader | None = None, **fields: object) -> Utterance:
+    """One request to an engine of its own."""
+    request = SynthesisRequest.model_validate({"prompt": prompt, **fields})
+    return await DraftSpeaker().speak(request, sample)
+
+
+def loudness(waveform: Waveform) -> float:
+    """Peak of a waveform."""
+    return float(np.abs(waveform).max())
+
+
+async def test_a_text_is_spoken_at_a_narrators_pace() -> None:
+    """A hundred words take as long as a person takes, at 24 kHz, in whole frames."""
+    text = " ".join(
+        ["The leaders of the company promised that investment would follow before the winter."] * 8
+    )
+    utterance = await say(text)
+    seconds = utterance.waveform.size / 24_000
+    assert 130 < len(text.split()) / seconds * 60 < 200
+    assert utterance.waveform.dtype == np.float32
+    assert utterance.waveform.size == utterance.frames * 960
+    assert utterance.finish_reason == "stop"
+    assert 0.1 < loudness(utterance.waveform) <= 1.1
+
+
+async def test_the_same_request_gives_the_same_samples_whatever_was_said_before() -> None:
+    """espeak-ng carries state from text to text; requests must not."""
+    speaker = DraftSpeaker()
+    request = SynthesisRequest(prompt=TEXT, seed=5)
+    first = (await speaker.speak(request, None)).waveform
+    others = [SynthesisRequest(prompt=f"{number} other words!") for number in range(6)]
+    spoken = await asyncio.gather(*(speaker.speak(each, None) for each in [request, *others, request]))
+    assert np.array_equal(first, spoken[0].waveform)
+    assert np.array_equal(first, spoken[-1].waveform)
+
+
+def test_another_process_in_another_environment_gives_the_same_samples(tmp_path: Path) -> None:
+    """Locale, folder and environment of the worker leave no trace in a clip."""
+    code = (
+        "import asyncio, hashlib; from gpu_worker.draft import DraftSpeaker;"
+        "from narration.contract import SynthesisRequest;"
+        f"said = asyncio.run(DraftSpeaker().speak(SynthesisRequest(prompt={TEXT!r}), None));"
+        "print(hashlib.sha256(said.waveform).hexdigest())"
+    )
+    root = Path(draft.__file__).parents[1]
+    french = {"LC_ALL": "C", "LANG": "fr_FR.UTF-8", "ESPEAK_DATA_PATH": "/nowhere"}
+    places: list[tuple[dict[str, str], Path]] = [({}, root), (french, tmp_path)]
+    prints = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONPATH": str(root), **env},
+            cwd=folder,
+            capture_output=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for env, folder in places
+    }
+    assert len(prints) == 1
+
+
+async def test_another_seed_is_another_reading_of_the_same_words() -> None:
+    """A take or an attempt is other bytes at nearly the same pace."""
+    takes = [(await say(seed=seed)).waveform for seed in range(5)]
+    assert len({take.tobytes() for take in takes}) == 5
+    assert max(take.size for take in takes) < 1.05 * min(take.size for take in takes)
+
+
+async def test_the_cap_cuts_and_says_so() -> None:
+    """`max_new_tokens` bounds the frames; reaching it is `length`, and fitting exactly is not."""
+    whole = await say()
+    assert (await say(max_new_tokens=whole.frames)).finish_reason == "stop"
+    cut = await say(max_new_tokens=whole.frames - 1)
+    assert (cut.finish_reason, cut.frames) == ("length", whole.frames - 1)
+    assert cut.waveform.size == cut.frames * 960
+    assert np.array_equal(
+        (await say(max_new_tokens=1)).waveform, (await say(max_new_tokens=2)).waveform[:960]
+    )
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "→",
+        "★ ★",
+        "...",
+        "?",
+        "—",
+        "\uf532W\u3147",
+        "\u0301",
+        "🎉",
+        "👩‍👩‍👧‍👦",
+        "שלום עולם",
+        "مرحبا بالعالم",
+        "你好世界",
+        "≤ ∮",
+        "弒ে",
+        "<",
+        "a\x00b",
+        "\x01\x02x",
+    ],
+)
+async def test_whatever_can_be_seen_can_be_heard(prompt: str) -> None:
+    """Symbols alone, other scripts and unnamed characters make a sound: no chunk is silent."""
+    utterance = await say(prompt)
+    assert loudness(utterance.waveform) > 0.05
+    assert utterance.finish_reason == "stop"
+
+
+async def test_two_thousand_characters_are_spoken_quickly() -> None:
+    """The longest prompt, even as one word or of nothing but digits, takes seconds."""
+    started = time.perf_counter()
+    for prompt in ("x" * 2000, "word " * 400, "7" * 2000, "→" * 2000):
+        assert (await say(prompt, max_new_tokens=1000)).frames > 100
+    assert time.perf_counter() - started < 15
+
+
+async def test_markup_and_tokens_are_plain_characters() -> None:
+    """Neither SSML nor phoneme notation nor a model's tokens nor espeak-ng's commands take effect."""
+    plain = (await say("before after")).frames
+    assert (await say('before <break time="30s"/> after')).frames < plain + 25 * 10
+    assert (await say("before [[h@l'oU]] after")).frames > plain
+    assert (await say("before <|eot_id|> after")).frames > plain
+    assert np.array_equal(
+        (await say("before\x0190S after")).waveform, (await say("before 90S after")).waveform
+    )
+
+
+class CountingLoader:
+    """A way to a sample that counts how often it was gone."""
+
+    def __init__(self, sha256: str = "a" * 64, failure: ContractError | None = None) -> None:
+        self.loads = 0
+        self._sha256 = sha256
+        self._failure = failure
+
+    async def __call__(self) -> VoiceSample:
+        self.loads += 1
+        if self._failure is not None:
+            raise self._failure
+        return VoiceSample(waveform=np.ones(24_000, np.float32), sha256=self._sha256, transcript="t")
+
+
+def cloned(sha256: str | None) -> SynthesisRequest:
+    """A request with a sample, known by digest or not."""
+    return SynthesisRequest(
+        prompt="x", audio_url="https://a.example/v", audio_transcript="t", audio_sha256=sha256
+    )
+
+
+async def test_a_known_voice_is_not_loaded_again_until_it_is_forgotten() -> None:
+    """The digest is the key: a hit loads nothing, and the memory of voices is bounded."""
+    speaker = DraftSpeaker(voice_cache=2)
+    loaders = {digit: CountingLoader(digit * 64) for digit in "abc"}
+    for digit in "aaabba":
+        await speaker.speak(cloned(digit * 64), loaders[digit])
+    assert (loaders["a"].loads, loaders["b"].loads) == (1, 1)
+    await speaker.speak(cloned("c" * 64), loaders["c"])  # "b" was used longest ago
+    for digit in "ab":
+        await speaker.speak(cloned(digit * 64), loaders[digit])
+    assert (loaders["a"].loads, loaders["b"].loads) == (1, 2)
+
+
+async def test_a_voice_without_a_digest_is_loaded_each_time() -> None:
+    """What a URL holds is known only by looking."""
+    speaker = DraftSpeaker()
+    loader = CountingLoader()
+    for _ in range(2):
+        await speaker.speak(cloned(None), loader)
+    assert loader.loads == 2
+
+
+async def test_a_bad_sample_fails_here_as_it_would_on_the_real_engine() -> None:
+    """A laptop finds the sample that a paid worker would refuse, and does not remember it as good."""
+    speaker = DraftSpeaker()
+    bad = CountingLoader(failure=ContractError(ErrorCode.SAMPLE_SILENT, "silent"))
+    for _ in range(2):
+        with pytest.raises(ContractError, match="silent"):
+            await speaker.speak(cloned("a" * 64), bad)
+    assert bad.loads == 2
+
+
+async def test_a_voice_changes_nothing_that_is_heard() -> None:
+    """The draft has one voice."""
+    without = (await say()).waveform
+    assert np.array_equal(without, (await say(sample=CountingLoader())).waveform)
+
+
+async def test_bad_context_audio_is_refused() -> None:
+    """The continuity context is checked as the real engine would check it."""
+    with pytest.raises(ContractError, match="previous_audio_base64"):
+        await say(previous_text="before", previous_audio_base64=inline(b"no audio"))
+
+
+SlowDown = Callable[[float], None]
+
+
+@pytest.fixture
+def slow_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlowDown:
+    """Makes every espeak-ng process wait some seconds before it speaks."""
+    real = espeak.__file__
+
+    def slow_down(seconds: float) -> None:
+        script = tmp_path / "slow_espeak.py"
+        script.write_text(
+            f"import runpy, time; time.sleep({seconds}); runpy.run_path({real!r}, run_name='__main__')"
+        )
+        monkeypatch.setattr(espeak, "__file__", str(script))
+
+    return slow_down
+
+
+async def test_several_requests_are_spoken_at_the_same_time(
+    slow_down: SlowDown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests run in processes of their own, as many at once as there are processors."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    slow_down(0.5)
+    speaker = DraftSpeaker(slots=8)
+    started = time.perf_counter()
+    spoken = await asyncio.gather(*(speaker.speak(SynthesisRequest(prompt="x"), None) for _ in range(8)))
+    assert 1.0 <= time.perf_counter() - started < 3
+    assert max(utterance.timings.queue for utterance in spoken) > 0.4
+
+
+async def test_a_cancelled_request_takes_its_process_with_it(
+    slow_down: SlowDown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped job leaves no process behind, and its place is free again."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    slow_down(30)
+    speaker = DraftSpeaker()
+    task = asyncio.create_task(speaker.speak(SynthesisRequest(prompt="x"), None))
+    await asyncio.sleep(0.5)
+    [child] = psutil.Process().children()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not child.is_running()
+    slow_down(0)
+    assert (await asyncio.wait_for(speaker.speak(SynthesisRequest(prompt="x"), None), 10)).frames > 0
+
+
+async def test_a_stuck_process_is_given_up_and_ended(
+    slow_down: SlowDown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text on which espeak-ng hangs is a failure after a while, not a slot lost for ever."""
+    monkeypatch.setattr(draft, "PATIENCE", 0.2)
+    slow_down(30)
+    with pytest.raises(ContractError) as caught:
+        await say()
+    assert caught.value.failure.error_code == ErrorCode.ENGINE_FAILURE
+    assert psutil.Process().children() == []
+
+
+async def test_a_crash_of_espeak_is_a_typed_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may die; the worker answers for it."""
+    script = tmp_path / "crash.py"
+    script.write_text("import sys; sys.exit('no such voice')")
+    monkeypatch.setattr(espeak, "__file__", str(script))
+    with pytest.raises(ContractError, match="status 1: no such voice"):
+        await say()
+
+
+async def test_a_deep_installation_folder_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """espeak-ng keeps its data's path in 160 bytes; environments lie deeper than that."""
+    deep = tmp_path / ("d" * 120) / ("e" * 120)
+    deep.mkdir(parents=True)
+    shutil.copytree(espeakng_loader.get_data_path(), deep / "espeak-ng-data")
+    expected = (await say()).waveform
+    monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(deep / "espeak-ng-data"))
+    assert np.array_equal((await say()).waveform, expected)
+
+
+async def test_the_handler_answers_with_draft_clips() -> None:
+    """Behind the handler the draft is a worker like any other, under its own model id."""
+    data = inline(sample())
+    answer = await handler(DraftSpeaker())(
+        job(prompt=TEXT, model=DRAFT_MODEL, audio_base64=data, audio_transcript="t")
+    )
+    assert answer["model"] == DRAFT_MODEL
+    assert decoded(answer)[0].size == answer["frames"] * 960
+    assert answer["engine"]["engine"] == "draft"
