@@ -1,0 +1,100 @@
+"""Whole runs for tests: one Prefect server and one local worker for the session, a store for each test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect_kit import running_server
+
+from infra.local_runpod.launch import RunningEndpoint, local_runpod
+
+FOUR_CHUNKS = """# Four chunks
+
+The first paragraph has one sentence of its own, long enough to be spoken alone.
+
+The second paragraph says something else, and it takes a little longer to say it.
+
+The third paragraph is the last one. It ends here, after two sentences.
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a test's runs happen: a folder, its store, the environment of its commands."""
+
+    folder: Path
+    env: dict[str, str]
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        """Start `narrate` with `arguments`."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            cwd=self.folder,
+            env=self.env | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def narrate(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run `narrate` to its end."""
+        process = self.start(*arguments, **env)
+        out, err = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def json(self, *arguments: str, **env: str) -> dict[str, Any]:
+        """Run `narrate ... --json`, which must succeed; return what it printed."""
+        done = self.narrate(*arguments, "--json", **env)
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def manifest(self, narration_id: str) -> dict[str, Any]:
+        path = self.store / "narrations" / narration_id / "manifest.json"
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return manifest
+
+
+@pytest.fixture(scope="session")
+def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """API of one Prefect server for the session."""
+    with running_server(tmp_path_factory.mktemp("prefect-server")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def draft_endpoint() -> Iterator[RunningEndpoint]:
+    """One local endpoint whose worker speaks drafts, for the session."""
+    with local_runpod(engine="draft", slots=4) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def place(tmp_path: Path, prefect_url: str, draft_endpoint: RunningEndpoint) -> Place:
+    """A folder with an empty store, whose runs use the session's Prefect server and draft worker."""
+    env = dict(os.environ) | {
+        "PREFECT_API_URL": prefect_url,
+        "NARRATION_STORE": str(tmp_path / "store"),
+        "NARRATION_ENGINE": "draft",
+        "NARRATION_RUNPOD_URL": draft_endpoint.base_url,
+        "RUNPOD_HIGGS_ENDPOINT_ID": draft_endpoint.endpoint_id,
+        "RUNPOD_API_KEY": draft_endpoint.api_key,
+    }
+    return Place(tmp_path, env)

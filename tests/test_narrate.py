@@ -1,0 +1,169 @@
+"""Whole narrations by the command line, through the real client, worker loop, store and ffmpeg."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from flow_kit import FOUR_CHUNKS, Place, draft_endpoint, place, prefect_url
+
+__all__ = ["draft_endpoint", "place", "prefect_url"]  # fixtures
+
+
+def test_a_script_becomes_a_narration_and_the_second_run_synthesizes_nothing(place: Place) -> None:
+    """What a person came for: audio, captions and manifest; and no second of speech is made twice."""
+    script = place.write("four.md", FOUR_CHUNKS)
+    first = place.json("run", str(script))
+    assert (first["chunks"], first["synthesized"], first["cached"], first["failed"]) == (4, 4, 0, 0)
+    assert first["narration_id"] == "four-draft"
+    for location in [first["manifest"], *first["files"].values()]:
+        assert Path(location).stat().st_size > 0
+    manifest = place.manifest("four-draft")
+    assert manifest["engine"] == "draft"
+    assert manifest["title"] == "Four chunks"
+    assert [chunk["index"] for chunk in manifest["chunks"]] == [1, 2, 3, 4]
+    assert abs(manifest["loudness"]["integrated_lufs"] - -14) <= 0.5
+    written = Path(first["manifest"]).read_bytes()
+    second = place.json("run", str(script))
+    assert (second["synthesized"], second["cached"]) == (0, 4)
+    assert Path(first["manifest"]).read_bytes() == written
+
+
+def test_a_one_word_edit_costs_one_chunk(place: Place) -> None:
+    """Identity is the text's, not the place's: an edit is paid where it happened."""
+    place.json("run", str(place.write("four.md", FOUR_CHUNKS)))
+    edited = FOUR_CHUNKS.replace("something else", "something new").replace("# Four", "# Five\n\n# Four")
+    again = place.json("run", str(place.write("four.md", edited)))
+    assert again["chunks"] == 5
+    assert again["synthesized"] == 2  # the new heading and the edited paragraph
+
+
+def test_a_sentence_said_twice_is_synthesized_once(place: Place) -> None:
+    """One text, one clip, wherever it stands."""
+    text = "The same words are said once more.\n\nAnd in between there is another paragraph.\n\n"
+    answer = place.json("run", str(place.write("twice.txt", text + "The same words are said once more.\n")))
+    assert answer["chunks"] == 3
+    assert answer["synthesized"] == 3
+    assert len(list((place.store / "clips").rglob("*.flac"))) == 2
+
+
+def test_a_run_killed_half_way_goes_on_from_there(place: Place) -> None:
+    """SIGKILL loses nothing that was stored."""
+    paragraphs = [f"This is paragraph number {n}, and it says its own number." for n in range(1, 25)]
+    script = place.write("long.txt", "\n\n".join(paragraphs))
+    process = place.start("run", str(script), NARRATION_CONCURRENCY="2")
+    deadline = time.monotonic() + 120
+    while len(list((place.store / "clips").rglob("*.json"))) < 8 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    stored = len(list((place.store / "clips").rglob("*.json")))
+    assert 8 <= stored < 24
+    again = place.json("run", str(script))
+    assert again["failed"] == 0
+    assert again["cached"] >= stored
+    assert again["synthesized"] <= 24 - stored
+
+
+def test_plan_tells_what_would_be_made_without_making_it(place: Place) -> None:
+    """Planning writes nothing, asks only the store, and counts chunks from 1."""
+    script = place.write("four.md", FOUR_CHUNKS)
+    plan = place.json(
+        "plan", str(script), RUNPOD_HIGGS_ENDPOINT_ID="nowhere", NARRATION_RUNPOD_URL="http://127.0.0.1:9/v2"
+    )
+    assert [chunk["index"] for chunk in plan["chunks"]] == [1, 2, 3, 4]
+    assert plan["totals"]["cached"] == 0
+    assert plan["totals"]["speech_seconds"] > 5
+    assert not place.store.exists()
+
+
+def test_a_damaged_clip_is_made_again_and_never_published(place: Place) -> None:
+    """Bytes that are not what their sidecar says are a miss."""
+    script = place.write("four.md", FOUR_CHUNKS)
+    first = place.json("run", str(script))
+    clips = sorted((place.store / "clips").rglob("*.flac"))
+    flipped = bytearray(clips[0].read_bytes())
+    flipped[len(flipped) // 2] ^= 0xFF
+    clips[0].write_bytes(flipped)
+    clips[1].write_bytes(clips[1].read_bytes()[:100])
+    script.write_text(FOUR_CHUNKS + "\nOne more paragraph makes mastering necessary.\n", encoding="utf-8")
+    again = place.json("run", str(script))
+    assert again["failed"] == 0
+    assert again["synthesized"] == 3
+    assert again["files"]["mp3"] != first["files"]["mp3"]
+
+
+BAD = [
+    (["run", "missing.md"], "missing.md"),
+    (["run", "empty.md"], "empty.md"),
+    (["run", "binary.md"], "binary.md"),
+    (["run", "silent.md"], "silent.md"),
+    (["run", "four.md", "--voice", "nobody"], "nobody"),
+    (["run", "four.md", "--id", "Not A Slug"], "Not A Slug"),
+    (["run", "four.md", "--store", "ftp://place"], "ftp"),
+    (["run", "four.md", "--store", "four.md"], "four.md"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else None
+)
+def test_bad_input_is_refused_naming_it_before_anything_is_written(
+    place: Place, arguments: list[str], named: str
+) -> None:
+    """Exit status 2, the cause and the remedy, nothing half-written."""
+    place.write("four.md", FOUR_CHUNKS)
+    place.write("empty.md", " \n\n ")
+    place.write("silent.md", "---\n\n***\n")
+    (place.folder / "binary.md").write_bytes(b"Hello \xff\xfe\x00 there")
+    done = place.narrate(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not place.store.exists()
+
+
+def test_an_unreachable_endpoint_is_said_in_seconds(place: Place) -> None:
+    """Nothing is submitted, and the message names the address."""
+    script = place.write("four.md", FOUR_CHUNKS)
+    began = time.monotonic()
+    done = place.narrate("run", str(script), NARRATION_RUNPOD_URL="http://127.0.0.1:9/v2")
+    assert done.returncode == 2, done.stderr
+    assert "127.0.0.1:9" in done.stderr
+    assert time.monotonic() - began < 60
+
+
+def test_a_price_above_the_limit_is_refused_before_anything_is_paid(place: Place) -> None:
+    """--max-cost stops a run that cannot stay below it."""
+    script = place.write("four.md", FOUR_CHUNKS)
+    done = place.narrate(
+        "run",
+        str(script),
+        "--max-cost",
+        "0.000001",
+        NARRATION_ENGINE="higgs",
+        NARRATION_MODEL="higgs/1",
+        VOICE_SAMPLE_URL="",
+    )
+    assert done.returncode == 2, done.stderr
+    assert not list(place.folder.rglob("*.flac"))
+
+
+def test_json_is_the_only_thing_on_stdout(place: Place) -> None:
+    """Programs read the answer without looking for it."""
+    done = place.narrate("run", str(place.write("four.md", FOUR_CHUNKS)), "--json")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) >= {
+        "narration_id",
+        "manifest",
+        "files",
+        "duration",
+        "chunks",
+        "synthesized",
+        "cached",
+        "failed",
+        "engine",
+    }
