@@ -1,0 +1,186 @@
+"""A folder on this machine, or one that several machines mount, as a place for objects."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from narration.errors import Damaged, ManifestConflict, StoreError, StoreRefused, StoreUnavailable
+from narration.store.atomic import drop_if_stale, is_partial, partial_beside, patiently, place
+from narration.store.lock import exclusive
+from narration.store.objects import Info, Object, check_key, is_key
+
+_LOCK = ".lock"
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PASSING = frozenset(
+    {errno.EAGAIN, errno.EBUSY, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
+)
+
+
+class Folder:
+    """Objects as files below `root`, which is made by the first write. An etag is a SHA-256."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.location = str(self.root)
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreRefused(f"the store {self.root} is not a folder", remedy="name a folder")
+
+    def get(self, key: str) -> Object | None:
+        """Return the object, or None."""
+        path = self._path(key)
+        with self._refusals("read"):
+            data = patiently(lambda: _read(path))
+        return None if data is None else Object(data, hashlib.sha256(data).hexdigest())
+
+    def head(self, key: str) -> Info | None:
+        """Return what is known of the object, or None."""
+        path = self._path(key)
+        with self._refusals("read"):
+            return _info(key, path)
+
+    def sha256(self, key: str) -> str | None:
+        """Return the SHA-256 of the bytes on the disk."""
+        path = self._path(key)
+        with self._refusals("read"):
+            return patiently(lambda: _sha256(path))
+
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str,  # noqa: ARG002  a folder keeps no types
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> str:
+        """Write the object; conditions hold by a lock that every conditional writer takes."""
+        path = self._path(key)
+        with self._refusals("write"):
+            if if_match is None and not if_none_match:
+                place(path, lambda partial: partial.write_bytes(data))
+            else:
+                self.root.mkdir(parents=True, exist_ok=True)
+                with exclusive(self.root / _LOCK):
+                    if patiently(lambda: _sha256(path)) != if_match:
+                        raise ManifestConflict(f"{path} changed since it was read", remedy="try again")
+                    place(path, lambda partial: partial.write_bytes(data))
+        return hashlib.sha256(data).hexdigest()
+
+    def put_file(self, key: str, path: Path, *, content_type: str) -> None:  # noqa: ARG002  as above
+        """Write a copy of the file at `path`."""
+        target = self._path(key)
+        with self._refusals("write"):
+            place(target, lambda partial: shutil.copyfile(path, partial))
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Copy the object to `path`."""
+        source = self._path(key)
+        partial = partial_beside(path)
+        with self._refusals("read"):
+            try:
+                shutil.copyfile(source, partial)
+                partial.replace(path)
+            except FileNotFoundError:
+                raise Damaged(f"{source} is missing") from None
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Iterator[Info]:
+        """Every object below the folder `prefix`.
+
+        Leaves out what no key can name, and so what a killed writer left behind; such a
+        file is deleted here, where it is come upon, when it is a day old.
+        """
+        start = self._path(prefix.removesuffix("/"))
+        with self._refusals("list"):
+            for parent, folders, names in os.walk(start, onerror=_unless_missing):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                for name in names:
+                    path = Path(parent, name)
+                    key = path.relative_to(self.root).as_posix()
+                    if is_partial(name):
+                        drop_if_stale(path)
+                    elif is_key(key) and (info := _info(key, path)):
+                        yield info
+
+    def delete(self, key: str) -> None:
+        """Delete the file; the folder around it stays."""
+        path = self._path(key)
+        with self._refusals("delete"):
+            patiently(lambda: path.unlink(missing_ok=True))
+
+    def link(self, key: str, *, seconds: int) -> str:  # noqa: ARG002  a file is there until deleted
+        """Return the file's URI."""
+        return self._path(key).as_uri()
+
+    def free_bytes(self) -> int | None:
+        """Return the room left on the disk."""
+        existing = next(path for path in (self.root, *self.root.parents) if path.exists())
+        with self._refusals("measure the room"):
+            return shutil.disk_usage(existing).free
+
+    def supports_conditional_put(self) -> bool:
+        """Whether conditions hold between writers: always."""
+        return True
+
+    def _path(self, key: str) -> Path:
+        return self.root.joinpath(*check_key(key).split("/"))
+
+    @contextmanager
+    def _refusals(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._explain(action, error) from None
+
+    def _explain(self, action: str, error: OSError) -> StoreError:
+        if error.errno in _NO_ROOM:
+            return StoreRefused(
+                f"the store {self.root} has no room left",
+                remedy="free some, or set NARRATION_STORE to another folder",
+            )
+        reason = f"cannot {action} in the store {self.root}: {error.strerror or error}"
+        if error.errno in _PASSING:
+            return StoreUnavailable(reason, remedy="try again")
+        return StoreRefused(
+            reason, remedy="make the folder readable and writable, or set NARRATION_STORE to another"
+        )
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def _info(key: str, path: Path) -> Info | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return Info(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _unless_missing(error: OSError) -> None:
+    """Let a walk pass over a folder that is not there, and over nothing else."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -1,0 +1,49 @@
+"""The way into S3: boto3's usual settings, made patient, parallel and fit for servers that are not AWS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from narration.errors import SettingsError
+from narration.store.objects import PARALLEL_READS
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 30  # without a byte of an answer
+ATTEMPTS = 4  # of one request, with backoff between them, on 5xx, throttling and connection trouble
+
+
+def s3_client() -> S3Client:
+    """Make a client, safe to share between threads; touches no network.
+
+    Credentials, region and endpoint (`AWS_ENDPOINT_URL`) come from the environment, the AWS
+    files or the machine's role. At an endpoint of one's own, buckets are addressed by path.
+    Raises `SettingsError` for settings that boto3 cannot read.
+    """
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        max_pool_connections=PARALLEL_READS + 16,
+        signature_version="s3v4",
+        # Several servers that are not AWS refuse the newer checksums that are boto3's default.
+        # The signature covers the bytes on their way there, a SHA-256 in the metadata back.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        tcp_keepalive=True,
+    )
+    try:
+        session = boto3.session.Session()
+        client: S3Client = session.client("s3", config=config, region_name=session.region_name or "us-east-1")
+    except (BotoCoreError, ValueError) as error:
+        raise SettingsError(
+            f"the AWS settings cannot be used: {type(error).__name__}",
+            remedy="check AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the AWS files",
+        ) from None
+    return client
