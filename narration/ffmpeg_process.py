@@ -74,10 +74,7 @@ def feed(command: Sequence[str], blocks: Generator[bytes], *, timeout: float) ->
     listener.start()
     watch.start()
     try:
-        # A child that died closes its end: what it said explains more than the broken pipe.
-        with suppress(BrokenPipeError), child.stdin as sink:
-            for block in blocks:
-                sink.write(block)
+        whole = all(_taken(child.stdin, block) for block in blocks) and _taken(child.stdin, None)
         child.wait()
     finally:
         watch.cancel()
@@ -85,19 +82,34 @@ def feed(command: Sequence[str], blocks: Generator[bytes], *, timeout: float) ->
         if child.poll() is None:
             child.kill()
             child.wait()
+        with suppress(OSError):
+            child.stdin.close()
         listener.join()
         child.stderr.close()
     if overdue.is_set():
         raise MasteringError(f"ffmpeg was not done after {timeout:.0f} s", retryable=True)
-    if child.returncode != 0:
+    if child.returncode != 0 or not whole:
         raise _failure(child.returncode, said)
     return "\n".join(said)
 
 
+def _taken(sink: IO[bytes], block: bytes | None) -> bool:
+    """Write `block`, or close on None; False when the child no longer reads: it will say why."""
+    try:
+        if block is None:
+            sink.close()
+        else:
+            sink.write(block)
+    except OSError:
+        return False
+    return True
+
+
 def _failure(status: int, said: Sequence[str]) -> MasteringError:
-    told = " / ".join(line for line in list(said)[-4:])
-    if "No space left" in told:
+    if any("No space left" in line for line in said):
         return MasteringError("no room left for the master", remedy="free some space and run again")
+    telling = [line for line in said if "rror" in line] or list(said)
+    told = " / ".join(telling[-3:])
     return MasteringError(f"ffmpeg ended with status {status}: {told[-600:] or 'it said nothing'}")
 
 
