@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from narration.errors import InputError, NarrationError
 
 ABSENT = "(absent)"
 
@@ -74,14 +77,28 @@ def describe(plan: Sequence[Change]) -> str:
     return "\n".join(lines)
 
 
-def carry_out(plan: Iterable[Change]) -> int:
-    """Apply every change that is needed, in order; the number applied."""
-    done = 0
-    for change in plan:
-        if change.needed:
+def carry_out(plan: Sequence[Change], *, dry_run: bool) -> None:
+    """Show the plan on stderr, then apply what is needed of it, in order, unless `dry_run`."""
+    sys.stderr.write(describe(plan) + "\n")
+    needed = [change for change in plan if change.needed]
+    if not needed:
+        sys.stderr.write("Nothing to do.\n")
+    elif dry_run:
+        sys.stderr.write(f"Dry run: {len(needed)} to change, nothing was changed.\n")
+    else:
+        for change in needed:
             change.apply()
-            done += 1
-    return done
+        sys.stderr.write(f"Done: {len(needed)} changed.\n")
+
+
+def finish(script: Callable[[], None]) -> int:
+    """Run a script's body; its exit status: 0, 2 for what the person must mend, 1 for other failures."""
+    try:
+        script()
+    except NarrationError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2 if isinstance(error, InputError) else 1
+    return 0
 
 
 def _shown(settings: Mapping[str, object], name: str) -> str:
