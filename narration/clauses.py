@@ -1,0 +1,82 @@
+"""A sentence too long for one chunk, in parts: at a clause, else a word, else a character."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from narration.punctuation import CLOSING, COLONS, COMMAS, OTHER_STOPS, WIDE_COLONS, WIDE_COMMAS, WIDE_STOPS
+
+_BREAKS = (
+    # A period after fewer letters is likelier an abbreviation's, or the sentence would have ended there.
+    re.compile(rf"(?:(?<=[^\W\d_]{{4}})[.]|[!?{OTHER_STOPS}]){CLOSING}\s|[{WIDE_STOPS}]{CLOSING}"),
+    re.compile(rf"[{COLONS}]{CLOSING}\s|[{WIDE_COLONS}]{CLOSING}|\s[-–—]+\s|—"),  # noqa: RUF001 - dashes
+    re.compile(rf"[{COMMAS}]{CLOSING}\s|[{WIDE_COMMAS}]{CLOSING}|[)\]]\s"),
+    re.compile(r"\s"),
+)
+"""Where a voice may pause, the best first: sentence ends, clauses, phrases, words."""
+
+_JOINER = "\u200d"
+_ATTACHED = re.compile("[\u200c\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
+"""Joiners, skin tones and flag tags: part of the character before them, like combining marks."""
+_FLAG_LETTER = re.compile("[\U0001f1e6-\U0001f1ff]")
+_LEADING_JAMO = re.compile("[\u1100-\u115f\ua960-\ua97c]")
+_FOLLOWING_JAMO = re.compile("[\u1160-\u11ff\ud7b0-\ud7fb]")
+_VIRAMA = 9  # canonical combining class of the marks that fuse an Indic consonant with the next
+
+
+def split_long(sentence: str, *, limit: int, least: int) -> list[str]:
+    """`sentence` in parts of at most `limit` characters, without outer spaces, in order.
+
+    Parts are as long as they can be, and none but the only one is shorter than `least` where
+    words allow it; a third of `limit` is the least before a clause. Inside a word the cut falls
+    between characters as a reader sees them (grapheme clusters), unless one is over the limit.
+    """
+    parts: list[str] = []
+    begin = 0
+    while len(sentence) - begin > limit:
+        end = _cut(sentence, begin, limit, least)
+        parts.append(sentence[begin:end].strip())
+        begin = end
+    parts.append(sentence[begin:].strip())
+    return [part for part in parts if part]
+
+
+def _cut(text: str, begin: int, limit: int, least: int) -> int:
+    """Where the part that begins at `begin` ends, a space after it included."""
+    last = min(begin + limit, len(text) - least)
+    for pause in _BREAKS:
+        shortest = least if pause is _BREAKS[-1] else limit // 3
+        found = (match.end() for match in pause.finditer(text, begin + shortest, last + 1))
+        ends = [end for end in found if end <= last or text[last].isspace()]
+        if ends:
+            return ends[-1]
+    return _between_characters(text, begin, last)
+
+
+def _between_characters(text: str, begin: int, at: int) -> int:
+    """The last boundary between grapheme clusters in (begin, at]; `at` if there is none."""
+    for boundary in range(at, begin, -1):
+        if not _inside_cluster(text, begin, boundary):
+            return boundary
+    return at
+
+
+def _inside_cluster(text: str, begin: int, at: int) -> bool:
+    """Whether `text[at - 1]` and `text[at]` are seen as one character; one begins at `begin`.
+
+    The rules of Unicode's text segmentation (UAX 29) that matter between two code points.
+    """
+    before, after = text[at - 1], text[at]
+    if unicodedata.category(after)[0] == "M" or _ATTACHED.match(after) or before == _JOINER:
+        return True
+    if unicodedata.combining(before) == _VIRAMA and unicodedata.category(after) == "Lo":
+        return True
+    if _FOLLOWING_JAMO.match(after) and (_LEADING_JAMO.match(before) or _FOLLOWING_JAMO.match(before)):
+        return True
+    if _FLAG_LETTER.match(before) and _FLAG_LETTER.match(after):
+        first = at - 1
+        while first > begin and _FLAG_LETTER.match(text[first - 1]):
+            first -= 1
+        return (at - first) % 2 == 1  # flags are pairs, counted from the first letter of the run
+    return False
