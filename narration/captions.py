@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from narration.chunking import Chunk
@@ -64,8 +64,8 @@ def make_cues(chunks: Sequence[Chunk], timeline: Timeline, shapes: Sequence[Clip
     cues: list[Cue] = []
     for chunk, placement, shape in zip(chunks, timeline.placements, shapes, strict=True):
         cues.extend(_chunk_cues(chunk, placement, shape, first_index=len(cues) + 1))
-    followers = [cue.start for cue in cues[1:]] + [timeline.samples]
-    return tuple(_held(cue, until) for cue, until in zip(cues, followers, strict=True))
+    limits = [*(cue.start for cue in cues), timeline.samples][1:]
+    return tuple(_held(cue, limit) for cue, limit in zip(cues, limits, strict=True))
 
 
 def to_srt(cues: Sequence[Cue]) -> str:
@@ -128,10 +128,10 @@ def _shares(weights: Sequence[float], start: int, end: int) -> list[int]:
     return [start + round((end - start) * so_far / whole) for so_far in accumulate(weights[:-1])]
 
 
-def _held(cue: Cue, until: int) -> Cue:
+def _held(cue: Cue, limit: int) -> Cue:
     """`cue`, kept on screen for `MIN_CUE` where nothing follows sooner."""
-    end = max(cue.end, min(until, cue.start + round(MIN_CUE * MASTER_RATE)))
-    return Cue(cue.index, cue.chunk, cue.start, end, cue.lines, cue.aligned)
+    end = max(cue.end, min(limit, cue.start + round(MIN_CUE * MASTER_RATE)))
+    return replace(cue, end=end)
 
 
 def _written(
