@@ -13,15 +13,15 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from narration.voices import add_voice, check_voice, choose_voice, list_voices
-
 from flows import terminal
 from narration.errors import ChunksFailed, InputError, NarrationError, SettingsError
 from narration.planning import Plan, make_plan, narration_slug
 from narration.report import RunReport
 from narration.script import Script, read_script
 from narration.settings import RUNPOD_URL, Settings, read_settings
+from narration.sources import script_suffix
 from narration.store import Store, open_store, validate_id
+from narration.voices import add_voice, check_voice, choose_voice, list_voices
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 STOPPED = 130  # by Ctrl-C, as shells have it
@@ -215,7 +215,7 @@ def _plan(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     settings = _settings(given)
     store, script, plan = _plan_of(given, settings)
-    reference = store.put_script(script.source, given.script.suffix or ".txt")
+    reference = store.put_script(script.source, script_suffix(given.script.name))
 
     async def flow() -> dict[str, Any]:
         from flows.narrate import narrate  # noqa: PLC0415  # Prefect is imported only where it runs

@@ -17,6 +17,7 @@ from narration.chunking import Chunk
 from narration.errors import BadAudio, Damaged
 from narration.mastering import PRESETS, Master, master
 from narration.planning import Plan, PlannedChunk
+from narration.review import waveform_path
 from narration.sentences import split_sentences
 from narration.settings import Settings
 from narration.shape import shape_of
@@ -38,6 +39,7 @@ class Finished:
     cues: tuple[Cue, ...]
     srt: Path
     vtt: Path
+    waveforms: Mapping[str, str]  # digest -> SVG path, for the review page
 
 
 def fingerprint(plan: Plan, clips: Mapping[str, AudioClip], settings: Settings) -> str:
@@ -92,9 +94,8 @@ def finish(
     """
     local = _fetch(plan, clips, store, folder)
     with ThreadPoolExecutor(READERS) as threads:
-        measured = threads.map(lambda path: shape_of(*_decode(path)), local.values())
-        distinct = dict(zip(local, measured, strict=True))
-    shapes: list[ClipShape] = [distinct[planned.digest] for planned in plan.chunks]
+        measured = dict(zip(local, threads.map(_measure, local.values()), strict=True))
+    shapes = [measured[planned.digest][0] for planned in plan.chunks]
     chunks = [_as_spoken(planned) for planned in plan.chunks]
     pauses = Pauses(settings.pause_sentence, settings.pause_paragraph, settings.pause_heading)
     timeline = arrange(chunks, shapes, pauses)
@@ -111,7 +112,8 @@ def finish(
     srt, vtt = folder / "captions.srt", folder / "captions.vtt"
     srt.write_bytes(captions.to_srt(cues).encode())
     vtt.write_bytes(captions.to_vtt(cues).encode())
-    return Finished(timeline, mastered, cues, srt, vtt)
+    waveforms = {digest: figure for digest, (_, figure) in measured.items()}
+    return Finished(timeline, mastered, cues, srt, vtt, waveforms)
 
 
 def _fetch(plan: Plan, clips: Mapping[str, AudioClip], store: Store, folder: Path) -> dict[str, Path]:
@@ -129,6 +131,12 @@ def _fetch(plan: Plan, clips: Mapping[str, AudioClip], store: Store, folder: Pat
 
     with ThreadPoolExecutor(READERS) as threads:
         return dict(zip(wanted, threads.map(fetch, wanted.values()), strict=True))
+
+
+def _measure(path: Path) -> tuple[ClipShape, str]:
+    """A clip's shape and its figure."""
+    waveform, rate = _decode(path)
+    return shape_of(waveform, rate), waveform_path(waveform)
 
 
 def _decode(path: Path) -> tuple[Waveform, int]:

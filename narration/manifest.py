@@ -33,7 +33,7 @@ class VoiceEntry(_Entry):
 class FileEntry(_Entry):
     """A published file: `key` in the store carries its content hash and is never overwritten."""
 
-    kind: Literal["wav", "mp3", "srt", "vtt", "review"]
+    kind: Literal["wav", "mp3", "srt", "vtt", "html"]
     key: str
     sha256: Sha256
     size: int  # bytes
@@ -86,7 +86,9 @@ class ChunkEntry(_Entry):
     gain_db: float
     seed: int
     attempt: int
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()  # faults that no attempt was free of
+    notes: tuple[str, ...] = ()
+    score: float = 1.0  # 0 to 1, by its signal; orders the review page
     refused: tuple[str, ...] = ()
     cached: bool
     execution_seconds: float = 0.0

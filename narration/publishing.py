@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from narration.captions import Cue
 from narration.finishing import Finished, finish_settings
@@ -22,15 +23,20 @@ from narration.manifest import (
 )
 from narration.planning import Plan, PlannedChunk
 from narration.report import RunReport
+from narration.review import render_review
 from narration.settings import Settings
 from narration.store import AudioClip, Store
 from narration.timeline import MASTER_RATE, Placement
+from narration.voices import Voice
+
+LINK_SECONDS = 7 * 86_400  # the longest that S3 signs for
 
 CONTENT_TYPES = {
     "wav": "audio/wav",
     "mp3": "audio/mpeg",
     "srt": "application/x-subrip",
     "vtt": "text/vtt",
+    "html": "text/html; charset=utf-8",
 }
 
 
@@ -57,23 +63,44 @@ def publish(
     files = []
     for kind, path in paths.items():
         stem = "captions" if kind in {"srt", "vtt"} else "narration"
-        stored = store.publish_file(plan.narration_id, path, stem, f".{kind}", CONTENT_TYPES[kind])
-        files.append(
-            FileEntry.model_validate(
-                {
-                    "kind": kind,
-                    "key": stored.key,
-                    "sha256": stored.sha256,
-                    "size": stored.size,
-                    "content_type": CONTENT_TYPES[kind],
-                }
-            )
-        )
+        files.append(_publish_file(store, plan.narration_id, path, stem, kind))
     manifest = describe(
         plan, clips, finished, files, fingerprint=fingerprint, settings=settings, ledger=ledger
     )
+    page = finished.srt.with_name("review.html")
+    page.write_text(_review(store, manifest, clips, finished), encoding="utf-8")
+    review = _publish_file(store, plan.narration_id, page, "review", "html")
+    manifest = manifest.model_copy(update={"files": (*manifest.files, review)})
     store.replace_manifest(plan.narration_id, dump_manifest(manifest), if_match=plan.etag)
     return manifest
+
+
+def _publish_file(store: Store, narration_id: str, path: Path, stem: str, kind: str) -> FileEntry:
+    stored = store.publish_file(narration_id, path, stem, f".{kind}", CONTENT_TYPES[kind])
+    return FileEntry.model_validate(
+        {
+            "kind": kind,
+            "key": stored.key,
+            "sha256": stored.sha256,
+            "size": stored.size,
+            "content_type": CONTENT_TYPES[kind],
+        }
+    )
+
+
+def _review(store: Store, manifest: Manifest, clips: Mapping[str, AudioClip], finished: Finished) -> str:
+    """The review page: its players lead to the clips by relative paths in a folder, by signed links in S3."""
+    if not store.is_remote:
+        return render_review(
+            manifest, finished.waveforms, lambda digest: f"../../{clips[digest].key}", links_until=None
+        )
+    until = (datetime.now(UTC) + timedelta(seconds=LINK_SECONDS)).strftime("%d %B %Y, %H:%M UTC")
+    return render_review(
+        manifest,
+        finished.waveforms,
+        lambda digest: store.link(clips[digest].key, seconds=LINK_SECONDS),
+        links_until=until,
+    )
 
 
 def describe(
@@ -100,8 +127,7 @@ def describe(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         engine=plan.engine,
         model=plan.model,
-        voice=plan.voice
-        and VoiceEntry(name=plan.voice.name, sha256=plan.voice.sha256, transcript=plan.voice.transcript),
+        voice=_voice_entry(plan.voice),
         script_key=plan.script_key,
         script_sha256=plan.script.sha256,
         settings={"chunk_characters": settings.chunk_characters, **finish_settings(settings)},
@@ -132,6 +158,12 @@ def describe(
     )
 
 
+def _voice_entry(voice: Voice | None) -> VoiceEntry | None:
+    if voice is None:
+        return None
+    return VoiceEntry(name=voice.name, sha256=voice.sha256, transcript=voice.transcript)
+
+
 def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, ledger: Ledger) -> ChunkEntry:
     made = ledger.made.get(planned.digest)
     sidecar = clip.sidecar
@@ -149,7 +181,9 @@ def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, l
         gain_db=round(placement.gain_db, 2),
         seed=sidecar.seed,
         attempt=sidecar.attempt,
-        flags=tuple(sidecar.quality.get("flags", ())),
+        flags=tuple(sidecar.quality.get("faults", ())),
+        notes=tuple(sidecar.quality.get("notes", ())),
+        score=sidecar.quality.get("score", 1.0),
         refused=tuple(entry["reason"] for entry in sidecar.refused),
         cached=made is None,
         execution_seconds=round(made.execution_seconds, 3) if made else 0.0,

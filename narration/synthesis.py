@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from narration import audio
 from narration.budget import Budget
@@ -26,7 +26,7 @@ from narration.errors import (
     SettingsError,
 )
 from narration.planning import PlannedChunk
-from narration.quality import Verdict, inspect_clip
+from narration.quality import Severity, Verdict, inspect_clip
 from narration.settings import Settings
 from narration.store import AudioClip, ClipJob, ClipSidecar, JobRecord, RefusedAttempt, Store
 from narration.voices import Voice
@@ -270,7 +270,7 @@ class Synthesizer:
             ),
             timings=told.timings.model_dump(),
             engine=dict(told.engine),
-            quality={"flags": [flag.name for flag in kept.verdict.flags], "score": kept.verdict.score},
+            quality=_quality(kept.verdict),
             refused=[entry for entry in tally.refused if entry["attempt"] != kept.attempt],
         )
 
@@ -284,6 +284,14 @@ class Synthesizer:
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _quality(verdict: Verdict) -> dict[str, Any]:
+    """What the sidecar remembers of a verdict: faults no attempt was free of, and notes."""
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for flag in verdict.flags:
+        told[flag.severity is Severity.NOTE].append(f"{flag.name}: {flag.detail}")
+    return {"faults": told[False], "notes": told[True], "score": round(verdict.score, 4)}
 
 
 def _whole(milliseconds: float | None) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,10 +18,12 @@ from narration.ledger import Ledger
 from narration.markup import plain
 from narration.planning import Plan, PlannedChunk
 from narration.progress import Progress, tell
+from narration.pruning import Unneeded
 from narration.report import RunReport
 
 SECONDS_BETWEEN_UPDATES = 2.0
 TABLE_TEXT = 120  # characters of a chunk's text shown
+MAX_ROWS = 1_000  # of a table; a browser shows more only with pain
 
 
 def tell_step(step: str, plan: Plan, ledger: Ledger) -> None:
@@ -90,7 +92,7 @@ def _row(entry: PlannedChunk, ledger: Ledger) -> dict[str, Any]:
         "attempts": len(sidecar.refused) + 1 if sidecar else None,
         "seed": str(sidecar.seed) if sidecar else None,
         "cost $": round(ledger.budget.price_of(made.execution_seconds), 6) if made else 0,
-        "doubts": ", ".join(sidecar.quality.get("flags", [])) if sidecar else plain(str(failure)[:300]),
+        "doubts": ", ".join(sidecar.quality.get("faults", [])) if sidecar else plain(str(failure)[:300]),
     }
 
 
@@ -131,3 +133,19 @@ def _linked(location: str) -> str:
 
 def _draft_note(engine: str) -> str:
     return " (draft voice: espeak-ng, not the cloned voice)" if engine == "draft" else ""
+
+
+async def show_sweep(outcomes: dict[str, str]) -> None:
+    """What became of each script of the inbox so far."""
+    rows = [{"script": plain(key), "outcome": plain(outcome)} for key, outcome in outcomes.items()]
+    await acreate_table_artifact(table=rows, key="sweep", description="Scripts of the inbox")
+
+
+async def show_prune(unneeded: Sequence[Unneeded], *, deleted: bool) -> None:
+    """What pruning found."""
+    size = sum(entry.size for entry in unneeded) / 1e6
+    verb = "deleted" if deleted else "would be deleted; run again with `really_delete`"
+    rows = [{"key": entry.key, "bytes": entry.size, "why": entry.reason} for entry in unneeded[:MAX_ROWS]]
+    await acreate_table_artifact(
+        table=rows, key="prune", description=f"{len(unneeded)} objects, {size:.1f} MB: {verb}"
+    )

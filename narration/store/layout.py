@@ -70,6 +70,16 @@ def published_key(narration_id: str, stem: str, sha256: str, suffix: str) -> str
     return f"{NARRATIONS}{validate_id(narration_id)}/{name}"
 
 
+def held_key(run: str) -> str:
+    """Key of the note of what a run in progress needs."""
+    return f"runs/{run}.json"
+
+
+def tries_key(script_sha256: str) -> str:
+    """Key of the count of failed tries at a script of the inbox."""
+    return f"tries/{_whole_sha256(script_sha256)}.json"
+
+
 def voice_key(name: str) -> str:
     """Key of what is known of a voice, written after its sample."""
     return f"{VOICES}{_voice(name)}/voice.json"

@@ -12,6 +12,7 @@ from narration.store.folder import Folder
 from narration.store.jobs import JobShelf
 from narration.store.narrations import NarrationShelf
 from narration.store.objects import check_key
+from narration.store.runs import PruneShelf, RunShelf
 from narration.store.samples import VoiceShelf
 from narration.store.scripts import ScriptShelf
 
@@ -22,7 +23,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two characters at least: 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-class Store(ClipShelf, JobShelf, ScriptShelf, VoiceShelf, NarrationShelf):
+class Store(ClipShelf, JobShelf, ScriptShelf, VoiceShelf, NarrationShelf, RunShelf, PruneShelf):
     """Everything that lasts. Safe to use from many threads and processes at once.
 
     All methods may raise `StoreUnavailable` (trying again may help) and `StoreRefused` (a
@@ -33,6 +34,11 @@ class Store(ClipShelf, JobShelf, ScriptShelf, VoiceShelf, NarrationShelf):
     def location(self) -> str:
         """Where the store is, for people: a folder's path or `s3://bucket/prefix`."""
         return self._objects.location
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the store is reached over a network, by links that expire."""
+        return self.location.startswith("s3://")
 
     def locate(self, key: str) -> str:
         """Where the object at `key` is, for people."""

@@ -1,0 +1,36 @@
+"""The flow `prune`: what nobody needs any more is shown and, when told to, deleted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from narration.settings import read_settings
+from narration.store import open_store
+from tasks.prune import delete, look
+from tasks.report import show_prune
+from tasks.sealing import sealed
+
+
+@flow(name="prune", persist_result=False)
+async def prune(
+    really_delete: Annotated[
+        bool, Field(description="Delete what was found. Unticked: only show it.")
+    ] = False,
+    grace_days: Annotated[
+        float, Field(description="What changed within these days is left alone.", ge=1)
+    ] = 7,
+) -> dict[str, Any]:
+    """Find clips that no narration names, and superseded masters and captions; delete them if told to."""
+    store = open_store(read_settings().store)
+    unneeded = await look(store, grace_days)
+    await show_prune(unneeded, deleted=really_delete)
+    if really_delete:
+        await delete(store, sealed(unneeded))
+    return {
+        "objects": len(unneeded),
+        "bytes": sum(entry.size for entry in unneeded),
+        "deleted": really_delete,
+    }

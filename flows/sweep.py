@@ -1,0 +1,51 @@
+"""The flow `sweep`: what lies in the inbox and no narration has is narrated, one script after another."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from flows.narrate import narrate
+from narration.errors import NarrationError, ScriptError, SettingsError, VoiceError
+from narration.inbox import Unreadable
+from narration.settings import read_settings
+from narration.store import open_store
+from tasks.inbox import find_waiting, give_up_or_wait, narrated, reject
+from tasks.report import show_sweep
+
+
+@flow(name="sweep", persist_result=False)
+async def sweep(
+    settle_seconds: Annotated[
+        float, Field(description="A script must have been unchanged for so long before it is read.", ge=0)
+    ] = 60,
+    max_cost: Annotated[
+        float | None, Field(title="Highest price", description="USD that each narration may spend.", gt=0)
+    ] = None,
+) -> dict[str, str]:
+    """Narrate every settled script under `inbox/` that no current narration has.
+
+    A bad script is moved to `rejected/` with its reason and never blocks the rest; what fails
+    for a reason that may pass stays for the next sweep, three times at most.
+    """
+    settings = read_settings()
+    store = open_store(settings.store)
+    outcomes: dict[str, str] = {}
+    for waiting in await find_waiting(store, settings, settle_seconds):
+        if isinstance(waiting, Unreadable):
+            outcomes[waiting.key] = await reject(store, waiting, waiting.error)
+            continue
+        try:
+            await narrate(narration_id=waiting.narration_id, script=waiting.key, max_cost=max_cost)
+        except ScriptError as error:
+            outcomes[waiting.key] = await reject(store, waiting, error)
+        except (SettingsError, VoiceError):
+            raise  # no script's fault: every other one would fail the same way
+        except NarrationError as error:
+            outcomes[waiting.key] = await give_up_or_wait(store, waiting, error)
+        else:
+            outcomes[waiting.key] = await narrated(store, waiting)
+        await show_sweep(outcomes)
+    return outcomes

@@ -1,0 +1,79 @@
+"""Which scripts of the inbox wait to be narrated."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+
+from narration.errors import ScriptError, StoreRefused
+from narration.manifest import load_manifest
+from narration.planning import narration_slug, published_id
+from narration.settings import Settings
+from narration.store import Info, Store
+from narration.voices import choose_voice
+
+MAX_TRIES = 3
+"""Sweeps that try a script whose failure may pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A settled script that no current narration has."""
+
+    key: str
+    narration_id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something in the inbox that cannot be a script."""
+
+    key: str
+    error: ScriptError
+
+
+def find_waiting(store: Store, settings: Settings, *, settle_seconds: float) -> list[Waiting | Unreadable]:
+    """What the next sweep has to do, oldest first. Reads the store, writes nothing.
+
+    A script counts as narrated when any narration in the current voice and model is made of
+    its bytes; a narration's own id is made of its file's name.
+    """
+    settled = [info for info in store.inbox() if _age(info) >= timedelta(seconds=settle_seconds)]
+    if not settled:
+        return []
+    voice = choose_voice(store, settings)
+    narrated = _narrated(store)
+    found: list[Waiting | Unreadable] = []
+    for info in settled:
+        try:
+            sha256 = hashlib.sha256(store.read_script(info.key)).hexdigest()
+        except ScriptError as error:
+            found.append(Unreadable(info.key, error))
+            continue
+        if (sha256, voice.sha256 if voice else None, settings.model_id()) not in narrated:
+            name = narration_slug(PurePosixPath(info.key).stem)
+            found.append(Waiting(info.key, published_id(name, settings.engine_in_use()), sha256))
+    return found
+
+
+def _age(info: Info) -> timedelta:
+    return datetime.now(UTC) - info.modified
+
+
+def _narrated(store: Store) -> set[tuple[str, str | None, str]]:
+    """Script, voice and model of every current narration."""
+    known = set()
+    for narration_id in store.list_narrations():
+        found = store.read_manifest(narration_id)
+        if found is None:
+            continue
+        try:
+            manifest = load_manifest(found[0], name=narration_id)
+        except StoreRefused:
+            continue  # a newer program's: its own sweep knows it
+        voice = manifest.voice.sha256 if manifest.voice else None
+        known.add((manifest.script_sha256, voice, manifest.model))
+    return known

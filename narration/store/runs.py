@@ -1,0 +1,70 @@
+"""What runs in progress need, and how often a script has failed: notes that pass away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+
+from narration.store.layout import held_key, tries_key
+from narration.store.objects import Info, Shelf
+
+HELD = "runs/"
+HOLD_EXPIRES = timedelta(days=7)  # of a run that died without letting go
+
+_JSON = "application/json"
+
+
+class RunShelf(Shelf):
+    """Notes of runs. Losing one costs a clip made again, never a wrong one."""
+
+    def hold_clips(self, run: str, digests: Iterable[str]) -> None:
+        """Note that the run `run` needs these clips, so that pruning leaves them."""
+        self._objects.put(held_key(run), json.dumps(sorted(digests)).encode(), content_type=_JSON)
+
+    def release_clips(self, run: str) -> None:
+        """The run needs nothing any more."""
+        self._objects.delete(held_key(run))
+
+    def held_clips(self) -> set[str]:
+        """Digests of all clips that runs in progress need."""
+        held: set[str] = set()
+        oldest = datetime.now(UTC) - HOLD_EXPIRES
+        for info in self._objects.list(HELD):
+            note = self._objects.get(info.key) if info.modified >= oldest else None
+            if note is not None:
+                held.update(json.loads(note.data))
+        return held
+
+    def count_try(self, script_sha256: str) -> int:
+        """Note another failed try at a script of the inbox; returns how many there were."""
+        tries = self.tries(script_sha256) + 1
+        self._objects.put(tries_key(script_sha256), json.dumps(tries).encode(), content_type=_JSON)
+        return tries
+
+    def tries(self, script_sha256: str) -> int:
+        """How often a script of the inbox has failed."""
+        note = self._objects.get(tries_key(script_sha256))
+        return int(json.loads(note.data)) if note is not None else 0
+
+    def forget_tries(self, script_sha256: str) -> None:
+        """The script succeeded, or was given up."""
+        self._objects.delete(tries_key(script_sha256))
+
+
+class PruneShelf(Shelf):
+    """What pruning looks at and deletes."""
+
+    def everything_under(self, prefix: str) -> Iterator[Info]:
+        """Every object of one kind."""
+        return self._objects.list(prefix)
+
+    def delete_object(self, key: str) -> None:
+        """Delete one object for good."""
+        self._objects.delete(key)
+
+
+def digest_of(key: str) -> str:
+    """The digest that a clip's key is made of."""
+    return PurePosixPath(key).stem
