@@ -29,7 +29,7 @@ CLIPPED_RUN = 4  # samples in a row at full scale: two may be a peak, four are a
 CLIPPED_SHARE = 0.001  # of all samples; audible well before
 DEAD_AIR = 3.0  # s of silence between words that no punctuation asks for
 LONG_PAUSE = 1.5  # s; told, not held against the clip
-CUT_WINDOW = 0.01  # s at the very end
+CUT_WINDOW = 0.01  # s at the end of the sound
 CUT_LEVEL = 10 ** (-20 / 20)  # RMS of that window
 CUT_BELOW_SPEECH = 10 ** (-6 / 20)  # and no more than 6 dB under the clip's loud frames
 CONSTANT_SPREAD = 1.5  # dB between soft and loud frames, under which sound is no speech
@@ -154,8 +154,9 @@ def _levels(waveform: NDArray[np.float32]) -> list[Flag]:
 
 
 def _end(waveform: NDArray[np.float32]) -> list[Flag]:
-    """Whether the clip stops in mid-sound."""
-    end = waveform[-round(CUT_WINDOW * SAMPLE_RATE) :].astype(np.float64)
+    """Whether the clip stops in mid-sound, be it at its end or before the zeros that fill its last frame."""
+    sound = waveform[: int(np.flatnonzero(waveform)[-1]) + 1]
+    end = sound[-round(CUT_WINDOW * SAMPLE_RATE) :].astype(np.float64)
     level = float(np.sqrt(np.square(end).mean()))
     loud = float(np.percentile(frame_levels(waveform, SAMPLE_RATE), 90))
     if level <= CUT_LEVEL or level <= loud * CUT_BELOW_SPEECH:
