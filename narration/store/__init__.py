@@ -12,7 +12,7 @@ both backends share, `folder` and `s3` the backends, `layout` the keys, `clips`,
 
 from narration.store.clips import AudioClip, ClipJob, ClipSidecar, RefusedAttempt
 from narration.store.jobs import JobRecord
-from narration.store.layout import validate_id
+from narration.store.layout import is_slug, sample_key, validate_id
 from narration.store.ledger import Store, open_store
 from narration.store.narrations import PublishedFile
 from narration.store.objects import Info
@@ -26,6 +26,8 @@ __all__ = [
     "PublishedFile",
     "RefusedAttempt",
     "Store",
+    "is_slug",
     "open_store",
+    "sample_key",
     "validate_id",
 ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 30  # without a byte of an answer
-ATTEMPTS = 4  # of one request, with backoff between them, on 5xx, throttling and connection trouble
+ATTEMPTS = 5  # of one request, with backoff between them, on 5xx, throttling and connection trouble
 
 
 def s3_client() -> S3Client:
