@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gpu_worker.models import model_id as higgs_model_id
 from gpu_worker.models import source
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.speaker import Speaker
 from narration.contract import DRAFT_MODEL
+
+if TYPE_CHECKING:
+    from gpu_worker.engine import HiggsEngine
 
 
 def model_id(settings: WorkerSettings) -> str:
@@ -20,7 +24,7 @@ def model_id(settings: WorkerSettings) -> str:
 
 def open_speaker(settings: WorkerSettings) -> Speaker:
     """Load the engine, ready to speak; raises `ModelError` where its checkpoint cannot be had."""
-    return _open_draft(settings) if settings.engine == "draft" else _open_higgs(settings)
+    return _open_draft(settings) if settings.engine == "draft" else open_higgs(settings)
 
 
 # Each engine is imported where it is opened: the draft needs no torch, Higgs no espeak-ng.
@@ -32,7 +36,10 @@ def _open_draft(settings: WorkerSettings) -> Speaker:
     return DraftSpeaker(slots=settings.slots or DEFAULT_SLOTS, voice_cache=settings.voice_cache)
 
 
-def _open_higgs(settings: WorkerSettings) -> Speaker:
+def open_higgs(settings: WorkerSettings) -> HiggsEngine:
+    """Load Higgs Audio V2 whatever `settings.engine` says; raises `ModelError` as `open_speaker` does."""
+    model, codec = source("model", settings.model), source("codec", settings.codec)
+
     import torch  # noqa: PLC0415 -- as said above
 
     from gpu_worker.engine import EngineOptions, HiggsEngine  # noqa: PLC0415 -- as said above
@@ -41,8 +48,8 @@ def _open_higgs(settings: WorkerSettings) -> Speaker:
     if settings.slots is not None:
         options = replace(options, slots=settings.slots)
     return HiggsEngine.load(
-        source("model", settings.model).locate(),
-        source("codec", settings.codec).locate(),
+        model.locate(),
+        codec.locate(),
         model=model_id(settings),
         device=settings.device or ("cuda" if torch.cuda.is_available() else "cpu"),
         options=options,

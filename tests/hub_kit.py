@@ -81,10 +81,14 @@ class _Hub(BaseHTTPRequestHandler):
 
 
 def worker(*arguments: str | Path, **environment: object) -> subprocess.CompletedProcess[str]:
-    """Run `python -m <arguments>` in the project with nothing in the environment but what is given."""
+    """Run `python -m <arguments>`; see `run_python`."""
+    return run_python("-m", *arguments, **environment)
+
+
+def run_python(*arguments: str | Path, **environment: object) -> subprocess.CompletedProcess[str]:
+    """Run Python with nothing in the environment but what is given."""
     return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        cwd=Path(__file__).parents[1],
+        [sys.executable, *map(str, arguments)],
         env={name: str(value) for name, value in environment.items()},
         capture_output=True,
         text=True,

@@ -1,0 +1,253 @@
+"""The worker's commands, run as a person runs them, on tiny checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from higgs_oracle import Oracle, Said
+from hub_kit import REVISION, hub, run_python, worker
+from safetensors.torch import load_file, save_file
+from tiny_codec import write_tiny_codec
+from tiny_higgs import write_tiny_higgs
+from worker_kit import tone
+
+from gpu_worker.__main__ import main
+from gpu_worker.models import FolderSource
+from infra.local_runpod.endpoint import Plan, open_endpoint
+from narration.contract import DEFAULT_SCENE, DRAFT_MODEL
+
+FRAMES = 30  # of every clip: the checkpoint's codebook 0 counts to it
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_higgs(tmp_path_factory.mktemp("model"), counting=FRAMES)
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_codec(tmp_path_factory.mktemp("codec"))
+
+
+def _synthesize(model: Path, codec: Path, out: Path, *flags: str) -> list[str]:
+    return ["synthesize", f"--model={model}", f"--codec={codec}", "--device=cpu", f"--out={out}", *flags]
+
+
+def _read(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+
+
+def test_synthesize_writes_what_transformers_says(model: Path, codec: Path, tmp_path: Path) -> None:
+    """`synthesize --greedy` in a cloned voice, more prompts than slots, gives transformers' codes and ids."""
+    voice = tone(2.0)
+    soundfile.write(tmp_path / "voice.wav", voice, 24_000, subtype="FLOAT")
+    texts = ["The sun rose.", "Nobody had expected the harbour to be quiet!", "One."]
+    flags = [
+        f"--voice-sample={tmp_path / 'voice.wav'}",
+        "--voice-transcript=A tone.",
+        "--greedy",
+        "--slots=2",
+    ]
+    command = _synthesize(model, codec, tmp_path / "out", *flags, *(f"--prompt={text}" for text in texts))
+    spoken = worker("gpu_worker", *command, OMP_NUM_THREADS=1)
+    assert spoken.returncode == 0, spoken.stderr
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["001.json", "001.wav", "002.json", "002.wav", "003.json", "003.wav"]
+    oracle = Oracle(model, codec)
+    for number, (text, figures) in enumerate(zip(texts, _read(tmp_path / "out"), strict=True), 1):
+        said = Said(text, scene=DEFAULT_SCENE, turns=[("A tone.", voice)])
+        assert figures["prompt_ids"] == oracle.inputs(said)["input_ids"][0].tolist()
+        assert figures["codes"] == oracle.codes(said, max_steps=100).tolist()
+        assert (figures["frames"], figures["finish_reason"]) == (FRAMES, "stop")
+        assert figures["model"].startswith("higgs-audio-v2/local@")
+        assert isinstance(figures["seed"], int)
+        assert figures["timings"]["decode"] > 0
+        samples, rate = soundfile.read(tmp_path / f"out/{number:03}.wav")
+        assert (len(samples), rate) == (FRAMES * 960, 24_000)
+
+
+def test_a_seed_repeats_on_the_command_line(model: Path, codec: Path, tmp_path: Path) -> None:
+    """Two runs with one seed say the same codes; another seed says others; the cap is the frame cap."""
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        flags = ["--prompt=The sun rose.", f"--seed={seed}", "--max-new-tokens=24", "--slots=2"]
+        assert main(_synthesize(model, codec, tmp_path / name, *flags)) == 0
+    first, again, other = (_read(tmp_path / name)[0] for name in "abc")
+    assert first["codes"] == again["codes"] != other["codes"]
+    assert (first["seed"], first["finish_reason"]) == (7, "length")
+    assert len(first["codes"]) == 8
+    assert {len(row) for row in first["codes"]} == {first["frames"]} != {0}
+
+
+def test_one_bad_prompt_costs_no_other(
+    model: Path, codec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A prompt that fits no slot is named with its number and status 1; its neighbours are written."""
+    flags = ["--prompt=Short.", f"--prompt={'harbour ' * 240}", "--prompt=Last.", "--slots=2", "--greedy"]
+    assert main(_synthesize(model, codec, tmp_path, *flags)) == 1
+    assert "prompt 2: prompt " in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.glob("*.wav")) == ["001.wav", "003.wav"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--prompt= "], "prompt: "),
+        (["--prompt=x", "--seed=-1"], "seed: "),
+        (["--prompt=x", "--voice-sample=none.wav", "--voice-transcript=x"], "none.wav"),
+        (["--prompt=x", "--model=/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_bad_option_is_named(
+    flags: list[str], named: str, model: Path, codec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What no request can have, a file that is not there and a folder that is none end with one line."""
+    assert main(_synthesize(model, codec, tmp_path / "out", *flags)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("gpu_worker: ")
+    assert named in error
+
+
+def test_a_sample_without_its_transcript_is_refused(
+    model: Path, codec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A voice cannot be cloned without what the sample says; the command says so before it loads."""
+    soundfile.write(tmp_path / "voice.wav", tone(2.0), 24_000)
+    flags = ["--prompt=x", f"--voice-sample={tmp_path / 'voice.wav'}"]
+    assert main(_synthesize(model, codec, tmp_path / "out", *flags)) == 1
+    assert "--voice-transcript" in capsys.readouterr().err
+
+
+def test_check_speaks_with_what_was_fetched(
+    model: Path,
+    codec: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Fetched in four parts as the image does it, the checkpoints pass the self-test under their own id."""
+    for part in range(1, 5):
+        command = ["fetch", f"--models={tmp_path}", f"--model={model}", f"--codec={codec}"]
+        assert main([*command, f"--part={part}/4"]) == 0
+    monkeypatch.setenv("WORKER_MODEL", str(tmp_path / "model"))
+    monkeypatch.setenv("WORKER_CODEC", str(tmp_path / "codec"))
+    monkeypatch.setenv("WORKER_SLOTS", "2")
+    capsys.readouterr()
+    assert main(["check"]) == 0
+    identity = FolderSource("model", model).identity
+    spoken = capsys.readouterr().out
+    assert spoken.startswith(f"higgs-audio-v2/{identity}+")
+    assert " spoke 1.20 s (stop) in " in spoken
+    assert main(["model-id"]) == 0
+    assert spoken.startswith(capsys.readouterr().out.strip())
+
+
+def test_check_of_the_draft_engine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The self-test tests whichever engine is set, under that engine's own id."""
+    monkeypatch.setenv("WORKER_ENGINE", "draft")
+    assert main(["check"]) == 0
+    assert capsys.readouterr().out.startswith(f"{DRAFT_MODEL} spoke ")
+
+
+@pytest.mark.parametrize("broken", ["absent", "truncated", "silent"])
+def test_check_fails_with_a_reason(
+    broken: str,
+    model: Path,
+    codec: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A model that is not there, is cut short, or makes no sound fails the self-test, in one line."""
+    if broken == "silent":
+        shutil.copytree(codec, tmp_path / "codec")
+        codec = tmp_path / "codec"
+        weights = load_file(codec / "model.safetensors")
+        for name in ("weight", "bias"):
+            weights[f"acoustic_decoder.conv2.{name}"].zero_()
+        save_file(weights, codec / "model.safetensors", metadata={"format": "pt"})
+    elif broken == "absent":
+        codec = tmp_path / "absent"
+    else:
+        (tmp_path / "model").mkdir()
+        for path in model.iterdir():
+            content = path.read_bytes()
+            kept = len(content) // 2 if path.suffix == ".safetensors" else len(content)
+            (tmp_path / "model" / path.name).write_bytes(content[:kept])
+        model = tmp_path / "model"
+    monkeypatch.setenv("WORKER_MODEL", str(model))
+    monkeypatch.setenv("WORKER_CODEC", str(codec))
+    monkeypatch.setenv("WORKER_SLOTS", "1")
+    assert main(["check"]) == 1
+    reason = {"absent": "neither a folder", "truncated": "cannot be loaded", "silent": "silent"}[broken]
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("gpu_worker: ")
+    assert reason in error
+
+
+def test_pin_writes_what_the_hub_says(model: Path, codec: Path, tmp_path: Path) -> None:
+    """`pin` writes both repositories' newest commits to models.toml and prints the model id."""
+    published = {
+        "bosonai/higgs-audio-v2-generation-3B-base": model,
+        "bosonai/higgs-audio-v2-tokenizer": codec,
+    }
+    pins = tmp_path / "models.toml"
+    with hub(published) as endpoint:
+        pinned = worker("gpu_worker", "pin", "--file", pins, HF_ENDPOINT=endpoint, HF_HOME=tmp_path / "hf")
+    assert pinned.returncode == 0, pinned.stderr
+    written = tomllib.loads(pins.read_text())
+    assert {pin["repository"]: pin["revision"] for pin in written.values()} == dict.fromkeys(
+        published, REVISION
+    )
+    model_repository, codec_repository = published
+    named = f"{model_repository}@{REVISION}+{codec_repository}@{REVISION}"
+    assert pinned.stdout == f"higgs-audio-v2/{named}/engine-1\n"
+
+
+def test_pin_refuses_what_the_worker_could_not_load(tmp_path: Path) -> None:
+    """A repository in the original layout, or one that is not there, leaves models.toml as it was."""
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "config.json").write_text('{"model_type": "higgs_audio"}')
+    repository = "bosonai/higgs-audio-v2-generation-3B-base"
+    for published, named in (({repository: old}, "'higgs_audio'"), ({}, repository)):
+        with hub(published) as endpoint:
+            pinned = worker(
+                *("gpu_worker", "pin", "--file", tmp_path / "models.toml"),
+                HF_ENDPOINT=endpoint,
+                HF_HOME=tmp_path / "hf",
+            )
+        assert pinned.returncode == 1
+        assert named in pinned.stderr
+        assert "Traceback" not in pinned.stderr
+        assert not (tmp_path / "models.toml").exists()
+
+
+async def test_the_bare_client_gets_a_clip(tmp_path: Path) -> None:
+    """examples/one_chunk.py, with the seven published fields alone, saves a clip from the local endpoint."""
+    client = Path(__file__).parents[1] / "examples/one_chunk.py"
+    async with open_endpoint(
+        Plan(workers=1, api_key="key", environment={"WORKER_ENGINE": "draft"})
+    ) as endpoint:
+        done = await asyncio.to_thread(
+            run_python,
+            *(client, "The sun rose over the quiet harbour.", tmp_path / "chunk.wav"),
+            NARRATION_RUNPOD_URL=endpoint.base_url,
+            RUNPOD_API_KEY=endpoint.api_key,
+            RUNPOD_HIGGS_ENDPOINT_ID=endpoint.endpoint_id,
+        )
+    assert done.returncode == 0, done.stderr
+    assert f"by {DRAFT_MODEL}, seed 42" in done.stdout
+    samples, rate = soundfile.read(tmp_path / "chunk.wav")
+    assert rate == 24_000
+    assert len(samples) > 24_000
+    assert np.abs(samples).max() > 0.05
