@@ -20,6 +20,7 @@ import numpy as np
 
 from gpu_worker import espeak
 from gpu_worker.audio import resample
+from gpu_worker.levelling import hold_peaks
 from gpu_worker.speaker import SampleLoader, Utterance, Waveform
 from gpu_worker.voices import previous_waveform
 from narration.contract import (
@@ -37,6 +38,8 @@ WORDS_PER_MINUTE = 165  # espeak-ng's count; a narrator's pace on running text
 PACE_STEPS = 2  # words a minute by which a seed may quicken or slow: another take is other bytes
 PATIENCE = 60  # s for one text; two thousand characters take a fifth of a second
 DEFAULT_SLOTS = 16
+LONGEST = 600  # s of one text; the longest prompt takes a third of it
+RELEASE = SAMPLE_RATE // 10  # samples of silence after the last sound, where espeak-ng ends at once
 
 
 class DraftSpeaker:
@@ -104,8 +107,7 @@ def _spelled(text: str) -> str:
 async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
     """Speak `text` in a process of its own, which a cancelled request takes down with it."""
     pace = WORDS_PER_MINUTE + (request.seed or 0) % (2 * PACE_STEPS + 1) - PACE_STEPS
-    # One frame over the cap, so that a longer text shows as cut.
-    most = (request.max_new_tokens + 1) * FRAME_SAMPLES * espeak.RATE // SAMPLE_RATE + 1
+    most = LONGEST * espeak.RATE
     data = Path(espeakng_loader.get_data_path())
     process = await asyncio.create_subprocess_exec(
         # No site-packages and no environment: a fast start, and the same bytes everywhere.
@@ -132,7 +134,14 @@ async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
             ErrorCode.ENGINE_FAILURE, f"espeak-ng ended with status {process.returncode}: {reason}"
         )
     samples = np.frombuffer(pcm, np.int16).astype(np.float32) / np.float32(32_768)
-    return await asyncio.to_thread(resample, samples, espeak.RATE) if samples.any() else samples
+    if not samples.any():
+        return samples
+    return await asyncio.to_thread(_finished, samples)
+
+
+def _finished(samples: Waveform) -> Waveform:
+    """espeak-ng's samples at the contract's rate, with a recording's dynamics and a quiet end."""
+    return np.pad(hold_peaks(resample(samples, espeak.RATE)), (0, RELEASE))
 
 
 def _whole_frames(waveform: Waveform, frames: int) -> Waveform:
