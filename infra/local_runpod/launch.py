@@ -1,0 +1,125 @@
+"""Starting the local endpoint as a process from the pipeline's side; the standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+from infra.local_runpod.environment import API_KEY_VARIABLE, NEW_GROUP, python, worker_environment
+from narration.errors import EndpointUnavailable
+
+STOP_SECONDS = 10.0
+LOG_LINES = 200  # the last ones, kept for whoever asks why
+
+
+class RunningEndpoint:
+    """A local endpoint in a process of its own, which ends by itself if this process dies.
+
+    `base_url` goes up to and with /v2; jobs go to `endpoint_id` with `api_key`.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], api_key: str) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.api_key = api_key
+        self.base_url = ""
+        self.endpoint_id = ""
+        self._said: deque[str] = deque(maxlen=LOG_LINES)
+        # Pipes cannot be read with a time limit on every system, so threads wait in our place.
+        self._listener = threading.Thread(target=self._keep_log, daemon=True)
+        self._listener.start()
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Return when the workers take jobs; else raise `EndpointUnavailable` with the end of the log."""
+        lines: list[bytes] = []
+        output = _pipe(self._process.stdout)
+        reader = threading.Thread(target=lambda: lines.append(output.readline()), daemon=True)
+        reader.start()
+        reader.join(seconds)
+        if not lines or not lines[0].endswith(b"\n"):
+            ended = self._process.poll() is not None
+            self.stop()
+            what = "ended while starting" if ended else f"was not up within {seconds:g} s"
+            raise EndpointUnavailable(f"the local endpoint {what}; it last said:\n{self.log()[-2_000:]}")
+        ready = json.loads(lines[0])
+        self.base_url, self.endpoint_id = ready["base_url"], ready["endpoint_id"]
+
+    def log(self) -> str:
+        """The last of what the endpoint and its workers wrote."""
+        return "".join(self._said)
+
+    def stop(self) -> None:
+        """Stop endpoint and workers, and return when they are gone. A second call does nothing."""
+        with contextlib.suppress(OSError):
+            _pipe(self._process.stdin).close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # each worker's keeper then sees its own input end
+            self._process.wait()
+        _pipe(self._process.stdout).close()
+        # Every worker writes to the log's pipe: its end is the sign that none is left.
+        self._listener.join(STOP_SECONDS)
+
+    def _keep_log(self) -> None:
+        with _pipe(self._process.stderr) as written:
+            for line in written:
+                self._said.append(line.decode(errors="replace"))
+
+
+def start_local_runpod(
+    *,
+    engine: str = "draft",
+    workers: int = 1,
+    slots: int | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_seconds: float = 60,
+) -> RunningEndpoint:
+    """Start a local endpoint and wait until its workers take jobs.
+
+    `env` adds to this process's environment; of both, workers see what concerns them, and no
+    keys. Raises `EndpointUnavailable` when it does not come up in time.
+    """
+    key = secrets.token_urlsafe(24)
+    arguments = ["--stop-with-parent", "--engine", engine, "--workers", str(workers)]
+    if slots is not None:
+        arguments += ["--slots", str(slots)]
+    process = subprocess.Popen(  # noqa: S603 -- our own module
+        python("-m", "infra.local_runpod", *arguments),
+        env=worker_environment({**os.environ, **(env or {})}) | {API_KEY_VARIABLE: key},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        creationflags=NEW_GROUP,
+    )
+    endpoint = RunningEndpoint(process, key)
+    try:
+        endpoint.wait_until_ready(timeout_seconds)
+    except BaseException:
+        endpoint.stop()
+        raise
+    return endpoint
+
+
+@contextmanager
+def local_runpod(**options: Any) -> Iterator[RunningEndpoint]:
+    """A local endpoint for the length of a `with` block; options as of `start_local_runpod`."""
+    endpoint = start_local_runpod(**options)
+    try:
+        yield endpoint
+    finally:
+        endpoint.stop()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None  # every stream is asked for as a pipe
+    return stream
