@@ -47,7 +47,7 @@ def find_ffmpeg(given: str | Path | None = None) -> Path:
     return _bundled()
 
 
-def feed(command: Sequence[str], blocks: Generator[bytes], *, timeout: float) -> str:
+def feed(command: Sequence[str], blocks: Generator[bytes | memoryview], *, timeout: float) -> str:
     """Run `command` with `blocks` as its standard input; return the end of what it said.
 
     Whatever ends the call early, an error while making blocks or an interrupt, ends the child
@@ -93,7 +93,7 @@ def feed(command: Sequence[str], blocks: Generator[bytes], *, timeout: float) ->
     return "\n".join(said)
 
 
-def _taken(sink: IO[bytes], block: bytes | None) -> bool:
+def _taken(sink: IO[bytes], block: bytes | memoryview | None) -> bool:
     """Write `block`, or close on None; False when the child no longer reads: it will say why."""
     try:
         if block is None:

@@ -15,7 +15,8 @@ _ABSOLUTE_GATE = -70.0  # LUFS
 _RELATIVE_GATE = -10.0  # LU below the loudness of what passes the absolute gate
 _OFFSET = -0.691  # dB; makes a 997 Hz sine at full scale read -3.01
 _STEP = 0.1  # s between blocks of four steps
-_SETTLING = 0.2  # s of zeros behind the clip, so that the filter's tail does not wrap to its start
+_SETTLING = 0.2  # s; the filter has forgotten what came before by then
+_TRANSFORM = 2**16  # samples filtered at a time, those for settling among them
 _REFERENCE_RATE = 48_000  # Hz, at which the standard states the filter
 
 # The standard's two stages: a shelf for the head, a high-pass below speech (b0 b1 b2, a0 a1 a2).
@@ -47,26 +48,24 @@ def _power(lufs: float) -> float:
 
 
 def _k_weighted(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-    """Filter in the frequency domain: numpy has no recursive filter, and this one has no state to carry."""
-    length = _fast_length(waveform.size + round(_SETTLING * sample_rate))
-    spectrum = np.fft.rfft(waveform, length) * _response(length, sample_rate)
-    return np.fft.irfft(spectrum, length)[: waveform.size].astype(np.float32, copy=False)
+    """Filter block by block in the frequency domain: numpy has no recursive filter."""
+    settling = round(_SETTLING * sample_rate)
+    response = _response(sample_rate)
+    padded = np.concatenate([np.zeros(settling, np.float32), waveform])
+    weighted = np.empty_like(waveform)
+    for start in range(0, waveform.size, _TRANSFORM - settling):
+        block = np.fft.rfft(padded[start : start + _TRANSFORM], _TRANSFORM)
+        filtered = np.fft.irfft(block * response, _TRANSFORM)[settling:]
+        weighted[start : start + filtered.size] = filtered[: waveform.size - start]
+    return weighted
 
 
-@lru_cache(maxsize=8)
-def _response(length: int, sample_rate: int) -> NDArray[np.complex64]:
-    """The filter's response at the bins of a transform of `length`, as it is at 48 kHz."""
-    z = np.exp(-2j * np.pi * np.fft.rfftfreq(length, 1 / sample_rate) / _REFERENCE_RATE)
+@lru_cache(maxsize=4)
+def _response(sample_rate: int) -> NDArray[np.complex64]:
+    """The filter's response at the bins of a transform, as it is at 48 kHz."""
+    z = np.exp(-2j * np.pi * np.fft.rfftfreq(_TRANSFORM, 1 / sample_rate) / _REFERENCE_RATE)
     response = np.ones_like(z)
     for numerator, denominator in (_SHELF, _HIGH_PASS):
         response *= np.polyval(numerator[::-1], z) / np.polyval(denominator[::-1], z)
     single: NDArray[np.complex64] = response.astype(np.complex64)
     return single
-
-
-def _fast_length(least: int) -> int:
-    """The next length that transforms quickly: a power of two, or five or six or seven eighths of one."""
-    power = 1 << (least - 1).bit_length()
-    return next(
-        length for length in (power * 5 // 8, power * 3 // 4, power * 7 // 8, power) if length >= least
-    )

@@ -37,8 +37,8 @@ _SETTLING = 0.1  # dB the limiter aims lower, for what resampling back to 48 kHz
 _SILENCE = -69.9  # LUFS; ffmpeg says -70 where nothing passes the gate
 _BYTES_PER_SAMPLE = 2
 _ROOM = 16 * 2**20  # bytes left free beside the master
-_READERS = 4  # threads that fetch, decode and resample clips
-_READ_AHEAD = 8  # clips
+_READERS = 2  # threads that decode and resample clips
+_READ_AHEAD = 4  # clips
 _SLOWEST = 4.0  # times real time; a pass slower than this hangs
 _PATIENCE = 120.0  # s a pass may take however short it is
 
@@ -211,7 +211,7 @@ def _command(program: Path, graph: ffmpeg.Stream) -> list[str]:
 
 def _assemble(
     timeline: Timeline, read_clip: ClipReader, gain_db: float, stop: threading.Event | None
-) -> Generator[bytes]:
+) -> Generator[bytes | memoryview]:
     """The master as it is before the limiter: float32 blocks, clips at their places, silence between."""
     at = 0
     with ThreadPoolExecutor(_READERS, thread_name_prefix="clips") as pool:
@@ -229,7 +229,7 @@ def _assemble(
                     raise MasteringError("mastering was stopped")
                 placement, segment = waiting.popleft()
                 yield from _silence(placement.start - at)
-                yield segment.result().tobytes()
+                yield segment.result().data
                 at = placement.end
                 fetch(1)
         finally:

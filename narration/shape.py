@@ -50,9 +50,9 @@ def frame_levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.
     """RMS of every 30 ms frame, 10 ms apart, the last one padded with silence; shape [frames]."""
     hop, per_frame = round(HOP * sample_rate), round(FRAME / HOP)
     hops = -(-waveform.size // hop)
-    padded = np.zeros((hops + per_frame - 1) * hop)
+    padded = np.zeros((hops + per_frame - 1) * hop, np.float32)
     padded[: waveform.size] = waveform
-    energy = np.square(padded).reshape(-1, hop).sum(axis=1)
+    energy = np.square(padded).reshape(-1, hop).sum(axis=1, dtype=np.float64)
     sums = np.convolve(energy, np.ones(per_frame), mode="valid")
     levels: NDArray[np.float64] = np.sqrt(sums / (hop * per_frame))
     return levels

@@ -17,9 +17,7 @@ UPSAMPLING = MASTER_RATE // SAMPLE_RATE  # master samples per clip sample, a who
 
 LEAD_IN = 0.2  # s of silence before the first word
 TAIL = 0.6  # s of silence after the last
-HEAD_GUARD = (
-    0.06  # s of a clip's own silence kept before its first sound: onsets rise from below the threshold
-)
+HEAD_GUARD = 0.06  # s of silence kept before its first sound: onsets rise from below the threshold
 TAIL_GUARD = 0.08  # s kept after its last sound, where words fade
 MAX_LEVELLING = 3.0  # dB, either way, towards the narration's median loudness
 

@@ -326,7 +326,7 @@ def test_an_ffmpeg_that_hangs_is_ended() -> None:
     assert time.monotonic() - started < 10
 
 
-def _endless() -> Generator[bytes]:
+def _endless() -> Generator[bytes | memoryview]:
     while True:
         yield bytes(65_536)
 
