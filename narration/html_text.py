@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import re
 
-_HIDDEN = re.compile(r"<!--.*?-->|<(script|style)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
-_NEVER_CLOSED = re.compile(r"<!--|<(?:script|style)\b", re.IGNORECASE)
+_HIDDEN = re.compile(
+    r"(?P<opening><!--).*?(?P<closing>-->|\Z)|(?P<start><(?P<tag>script|style)\b).*?(?P<end></(?P=tag)\s*>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
 _TAG = re.compile(r"</?([a-z][a-z0-9-]*)[^<>]*>|<[!?][^<>]*>", re.IGNORECASE)
 
 _PHRASING = re.compile(
@@ -26,10 +28,13 @@ def text_of_html(source: str) -> str:
 
     Where a tag or comment separated two paragraphs, a blank line does. Raises `NeverClosed`.
     """
-    shown = _HIDDEN.sub("", source)
-    if opened := _NEVER_CLOSED.search(shown):
-        raise NeverClosed(opened.group())
-    return html.unescape(_TAG.sub(_gap, shown))
+    return html.unescape(_TAG.sub(_gap, _HIDDEN.sub(_nothing, source)))
+
+
+def _nothing(hidden: re.Match[str]) -> str:
+    if not (hidden["closing"] or hidden["end"]):
+        raise NeverClosed(hidden["opening"] or hidden["start"])
+    return ""
 
 
 def _gap(tag: re.Match[str]) -> str:
