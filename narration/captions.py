@@ -63,9 +63,12 @@ def make_cues(chunks: Sequence[Chunk], timeline: Timeline, shapes: Sequence[Clip
     """
     cues: list[Cue] = []
     for chunk, placement, shape in zip(chunks, timeline.placements, shapes, strict=True):
-        cues.extend(_chunk_cues(chunk, placement, shape, first_index=len(cues) + 1))
+        cues.extend(_chunk_cues(chunk, placement, shape))
     limits = [*(cue.start for cue in cues), timeline.samples][1:]
-    return tuple(_held(cue, limit) for cue, limit in zip(cues, limits, strict=True))
+    return tuple(
+        replace(_held(cue, limit), index=index)
+        for index, (cue, limit) in enumerate(zip(cues, limits, strict=True), start=1)
+    )
 
 
 def to_srt(cues: Sequence[Cue]) -> str:
@@ -78,7 +81,8 @@ def to_vtt(cues: Sequence[Cue]) -> str:
     return "".join(_written(cues, header="WEBVTT\n\n", separator=".", escape=_vtt_text))
 
 
-def _chunk_cues(chunk: Chunk, placement: Placement, shape: ClipShape, *, first_index: int) -> list[Cue]:
+def _chunk_cues(chunk: Chunk, placement: Placement, shape: ClipShape) -> list[Cue]:
+    """The cues of one chunk, not numbered yet."""
     sentences = [(blocks, sentence) for sentence in chunk.sentences if (blocks := caption_blocks(sentence))]
     if not sentences:
         return []
@@ -89,8 +93,8 @@ def _chunk_cues(chunk: Chunk, placement: Placement, shape: ClipShape, *, first_i
         parts = _shares([expected_seconds(" ".join(lines)) for lines in blocks], start.at, end.at)
         moments = [start, *(_Boundary(at, measured=False) for at in parts), end]
         cues.extend(
-            Cue(first_index + len(cues) + n, chunk.index, a.at, b.at, lines, a.measured and b.measured)
-            for n, (lines, (a, b)) in enumerate(zip(blocks, pairwise(moments), strict=True))
+            Cue(0, chunk.index, a.at, b.at, lines, a.measured and b.measured)
+            for lines, (a, b) in zip(blocks, pairwise(moments), strict=True)
         )
     return cues
 

@@ -163,6 +163,7 @@ def test_any_cues_are_in_order_inside_the_audio(
     moments = [moment for cue in cues for moment in (cue.start, cue.end)]
     assert moments == sorted(moments)
     assert all(0 <= cue.start < cue.end <= timeline.samples for cue in cues)
+    assert [cue.index for cue in cues] == list(range(1, len(cues) + 1))
     for cue in cues:
         assert 1 <= len(cue.lines) <= 2
         assert all(line.strip() == line != "" for line in cue.lines)
@@ -209,10 +210,12 @@ def test_lines_are_even_and_break_where_clauses_end() -> None:
     assert abs(width(block[0]) - width(block[1])) <= 6
 
 
-def test_chinese_wraps_between_characters() -> None:
+@pytest.mark.parametrize("length", range(18, 46))
+def test_chinese_wraps_between_characters(length: int) -> None:
     """Text without spaces breaks between wide characters, two columns each, never before a full stop."""
-    blocks = caption_blocks("人工智能正在改变我们的生活方式今天天气很好我们去公园散步吧。" * 3)
-    lines = [line for block in blocks for line in block]
+    text = ("字" * length + "。") * 2
+    lines = [line for block in caption_blocks(text) for line in block]
+    assert "".join(lines) == text
     assert all(len(line) <= 21 for line in lines)
     assert not any(line.startswith("。") for line in lines)
 
