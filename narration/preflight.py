@@ -64,6 +64,7 @@ async def check_endpoint(settings: Settings) -> Finding:
         async with open_endpoint(settings) as endpoint:
             health = await endpoint.health()
     except NarrationError as error:
+        error.message = f"{settings.runpod_url}/{settings.endpoint_id}: {error.message}"
         return _failed("endpoint", error)
     return _judge(settings, health)
 

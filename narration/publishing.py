@@ -196,7 +196,7 @@ def _chapters(plan: Plan, placements: Mapping[int, Placement], samples: int) -> 
     """Headings as chapters, each to the next one's start."""
     headings = [planned.chunk for planned in plan.chunks if planned.chunk.kind == "heading"]
     starts = [placements[chunk.index].start for chunk in headings]
-    ends = [*starts[1:], samples]
+    ends = [*starts[1:], samples][: len(starts)]
     return tuple(
         ChapterEntry(title=chunk.text, level=chunk.level, start=start / MASTER_RATE, end=end / MASTER_RATE)
         for chunk, start, end in zip(headings, starts, ends, strict=True)
