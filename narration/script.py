@@ -21,7 +21,7 @@ from narration.paragraph import Paragraph, is_speakable, tidy
 __all__ = ["MAX_SCRIPT_BYTES", "Paragraph", "Script", "parse_script", "read_script"]
 
 MAX_SCRIPT_BYTES = 10_000_000  # over a week of speech; more is not a script but a mistake
-_MARKDOWN_SUFFIXES = {".md", ".markdown"}
+MARKDOWN_SUFFIXES = {".md", ".markdown"}
 
 _SAVE_AS_UTF8 = "save the script as UTF-8"
 _LINE_BREAK = re.compile("\r\n?|[\x85\u2028]")
@@ -80,7 +80,7 @@ def parse_script(data: bytes, *, name: str, markdown: bool | None = None) -> Scr
     if not text.strip():
         raise ScriptError(f"{name}: the script is empty", remedy="write the words to be spoken into it")
     if markdown is None:
-        markdown = PurePath(name).suffix.lower() in _MARKDOWN_SUFFIXES
+        markdown = PurePath(name).suffix.lower() in MARKDOWN_SUFFIXES
     title: str | None = None
     if markdown:
         paragraphs, title = parse_markdown(text, name=name)
