@@ -39,7 +39,8 @@ PACE_STEPS = 2  # words a minute by which a seed may quicken or slow: another ta
 PATIENCE = 60  # s for one text; two thousand characters take a fifth of a second
 DEFAULT_SLOTS = 16
 LONGEST = 600  # s of one text; the longest prompt takes a third of it
-RELEASE = SAMPLE_RATE // 10  # samples of silence after the last sound, where espeak-ng ends at once
+RELEASE = SAMPLE_RATE // 50  # samples over which the last sound fades, where espeak-ng ends at once
+SILENCE = SAMPLE_RATE // 10  # samples after it
 
 
 class DraftSpeaker:
@@ -141,7 +142,10 @@ async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
 
 def _finished(samples: Waveform) -> Waveform:
     """espeak-ng's samples at the contract's rate, with a recording's dynamics and a quiet end."""
-    return np.pad(hold_peaks(resample(samples, espeak.RATE)), (0, RELEASE))
+    waveform = hold_peaks(resample(samples, espeak.RATE))
+    fade = min(RELEASE, waveform.size)
+    waveform[waveform.size - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
+    return np.pad(waveform, (0, SILENCE))
 
 
 def _whole_frames(waveform: Waveform, frames: int) -> Waveform:
