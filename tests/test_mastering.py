@@ -107,6 +107,13 @@ def test_the_mp3_decodes_to_the_same_length(finished: mastering.Master) -> None:
     assert len(decoded.stdout) == 2 * finished.samples
 
 
+def test_the_mp3_is_as_loud_as_the_wav(finished: mastering.Master) -> None:
+    """The encoder neither lowers the level nor clips: within 0.1 LU, peaks under full scale."""
+    integrated, true_peak = measured(finished.mp3)
+    assert integrated == pytest.approx(finished.loudness.integrated_lufs, abs=0.11)
+    assert true_peak < 0
+
+
 @pytest.mark.parametrize("index", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", ["wav", "mp3"])
 def test_every_clip_starts_within_one_sample_of_its_place(
