@@ -163,6 +163,7 @@ def test_a_traceback_as_plain_text_is_cut_to_what_was_raised() -> None:
         (None, "no reason given"),
         ("", "no reason given"),
         ([], "no reason given"),
+        ([[[[[["buried"]]]]]], "no reason given"),
         ("[" * 5_000, "[" * 499 + "…"),
     ],
 )

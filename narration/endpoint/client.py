@@ -67,7 +67,7 @@ class Endpoint:
         # within its time. Cancelling is rare and urgent, and may use all of its limit.
         self._submitting = Gate(concurrent=32, per_second=40, burst=100)
         self._looking = Gate(concurrent=32, per_second=80, burst=200)
-        self._cancelling = Gate(concurrent=10, per_second=8, burst=20)
+        self._cancelling = Gate(concurrent=16, per_second=8, burst=20)
         self._cadence = Cadence()
         self._farewells = Farewells(self._limits.farewell_seconds)
 
