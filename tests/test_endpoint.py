@@ -283,6 +283,7 @@ async def test_every_other_end_of_a_job_is_its_own_error(
         replies(204),
         replies(429, html=HTML),
         replies(429, headers={"Retry-After": "soon"}),
+        replies(503, headers={"Retry-After": "Fri, 20 Nov 99999999999999999999 10:00:00 GMT"}),
     ],
 )
 @in_virtual_time

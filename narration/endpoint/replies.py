@@ -95,6 +95,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _date(value: str) -> datetime | None:
     try:
         date = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for years and zones of twenty digits
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)

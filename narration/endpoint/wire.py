@@ -95,14 +95,14 @@ class Wire:
 
     async def _read(self, response: httpx.Response) -> bytes:
         most = self._limits.answer_bytes
-        encoding = response.headers.get("content-encoding", "identity")
+        encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding not in ("identity", "gzip", "deflate"):
             raise Trouble(f"the answer is encoded as {one_line(encoding, 40)}", acted=True)
         parts, size = [], 0
         async for part in response.aiter_bytes():
             size += len(part)
             if size > most:
-                raise BadResult(f"the endpoint's answer is larger than {most:,} bytes")
+                raise BadResult(f"the answer to {response.request.url.path} is larger than {most:,} bytes")
             parts.append(part)
         return b"".join(parts)
 
