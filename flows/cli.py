@@ -244,7 +244,7 @@ def _retake(given: argparse.Namespace) -> int:
             seed=given.seed,
             texts=texts,
             take=given.take,
-            engine=settings.engine,
+            engine=settings.engine_in_use(),
             max_cost=settings.max_cost,
         )
 

@@ -16,8 +16,8 @@ from narration.store import Store
 from tasks.load import plan, preflight
 from tasks.master import master, workshop
 from tasks.publish import announce, publish, published_already
-from tasks.report import show_chunks, show_summary, tell_step
-from tasks.runs import flow_run_id, how_to_retry
+from tasks.report import show_chunks, show_failure, show_summary, tell_step
+from tasks.runs import flow_run_id, how_to_retry, release_clips
 from tasks.sealing import sealed
 from tasks.synthesize import synthesize_missing
 
@@ -48,6 +48,8 @@ async def produce(
     except NarrationError as error:
         error.clips_stored = error.clips_stored or bool(ledger.made)
         raise
+    finally:
+        await release_clips(store)
 
 
 async def _round(
@@ -64,6 +66,7 @@ async def _round(
     notes = await preflight(store, settings, sealed(planned), sealed(ledger))
     await synthesize_missing(store, settings, planned, ledger, run=flow_run_id())
     await show_chunks(planned, ledger)
+    await show_failure(planned, ledger, how_to_retry(planned))
     ledger.require_all(planned, remedy=how_to_retry(planned))
     clips = ledger.clips(planned)
     manifest = published_already(store, settings, planned, clips)
@@ -77,5 +80,5 @@ async def _round(
             )
     report = report_of(store, planned, manifest, ledger).model_copy(update={"notes": tuple(notes)})
     announce(report)
-    await show_summary(report)
+    await show_summary(store, report, manifest)
     return report.model_dump(mode="json")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from narration.voices import choose_voice
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -16,7 +15,9 @@ from narration.script import Script
 from narration.settings import Settings
 from narration.sources import read_narrated, read_reference, read_text
 from narration.store import Store
+from narration.voices import choose_voice
 from tasks.retrying import BRIEFLY, is_transient
+from tasks.runs import flow_run_id
 
 
 @task(
@@ -42,11 +43,11 @@ async def plan(
     settings: Settings,
     changes: Mapping[int, Change] | None = None,
 ) -> Plan:
-    """Decide what this narration needs and which of it is stored."""
+    """Decide what this narration needs and which of it is stored; pruning leaves that alone from now on."""
 
     def decide() -> Plan:
         voice = choose_voice(store, settings)
-        return make_plan(
+        made = make_plan(
             store,
             script,
             narration_id=narration_id,
@@ -55,6 +56,8 @@ async def plan(
             script_key=script_key,
             changes=changes,
         )
+        store.hold_clips(flow_run_id(), {entry.digest for entry in made.chunks})
+        return made
 
     return await asyncio.to_thread(decide)
 

@@ -15,11 +15,13 @@ from prefect.artifacts import (
 )
 
 from narration.ledger import Ledger
+from narration.manifest import Manifest
 from narration.markup import plain
 from narration.planning import Plan, PlannedChunk
 from narration.progress import Progress, tell
 from narration.pruning import Unneeded
 from narration.report import RunReport
+from narration.store import Store
 
 SECONDS_BETWEEN_UPDATES = 2.0
 TABLE_TEXT = 120  # characters of a chunk's text shown
@@ -86,21 +88,21 @@ def _row(entry: PlannedChunk, ledger: Ledger) -> dict[str, Any]:
     return {
         "chunk": entry.chunk.index,
         "state": state,
-        "text": plain(text),
         "seconds": round(clip.seconds, 2) if clip else None,
         "take": entry.choice.take,
         "attempts": len(sidecar.refused) + 1 if sidecar else None,
         "seed": str(sidecar.seed) if sidecar else None,
         "cost $": round(ledger.budget.price_of(made.execution_seconds), 6) if made else 0,
-        "doubts": ", ".join(sidecar.quality.get("faults", [])) if sidecar else plain(str(failure)[:300]),
+        "doubts": "; ".join(sidecar.quality.get("faults", [])) if sidecar else plain(str(failure)[:300]),
+        "text": plain(text),
     }
 
 
-async def show_summary(report: RunReport) -> None:
-    """What came out, with links."""
+async def show_summary(store: Store, report: RunReport, manifest: Manifest) -> None:
+    """What came out, with links where the store is reached by links."""
     lines = [
         f"# {report.narration_id}",
-        _draft_note(report.engine).strip(),
+        _draft_note(report.engine).strip(" ()"),
         (
             f"{report.chunks} chunks: {report.synthesized} synthesized, {report.cached} cached, "
             f"{report.failed} failed. Cost ${report.cost:.4f}."
@@ -108,9 +110,12 @@ async def show_summary(report: RunReport) -> None:
     ]
     if report.duration is not None:
         lines.append(f"Duration {report.duration:.1f} s.")
-    lines += [f"- {kind}: {_linked(location)}" for kind, location in report.files.items()]
-    if report.manifest:
-        lines.append(f"- manifest: {_linked(report.manifest)}")
+    for kind, location in report.files.items():
+        entry = manifest.file(kind)
+        assert entry is not None
+        link = await asyncio.to_thread(store.link, entry.key) if store.is_remote else None
+        lines.append(f"- {kind}: " + (f"[{plain(location)}]({link})" if link else f"`{location}`"))
+    lines.append(f"- manifest: `{report.manifest}`")
     if report.flagged:
         listed = " ".join(map(str, report.flagged))
         lines.append(
@@ -123,12 +128,17 @@ async def show_summary(report: RunReport) -> None:
     )
 
 
-def _linked(location: str) -> str:
-    return (
-        f"[{plain(location.partition('?')[0])}]({location})"
-        if location.startswith("http")
-        else f"`{location}`"
-    )
+async def show_failure(plan: Plan, ledger: Ledger, remedy: str) -> None:
+    """Which chunks have no clip, why, and what to do next; nothing for a run without failures."""
+    failures = ledger.failures(plan)
+    if not failures:
+        return
+    lines = [
+        f"# {plan.narration_id}: {len(failures)} of {len(plan.chunks)} chunks failed",
+        f"The others are stored. To go on: {remedy}.",
+        *(f"- chunk {index}: {plain(reason)}" for index, reason in list(failures.items())[:MAX_ROWS]),
+    ]
+    await acreate_markdown_artifact("\n\n".join(lines), key=f"summary-{plan.narration_id}")
 
 
 def _draft_note(engine: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import deployment, flow_run
 
+from narration.errors import StoreError
 from narration.planning import Plan
 from narration.preflight import open_endpoint
 from narration.settings import read_settings
-from narration.store import open_store
+from narration.store import Store, open_store
 
 
 def flow_run_id() -> str:
@@ -29,6 +31,12 @@ def how_to_retry(plan: Plan) -> str:
     if deployment.id:
         return "press Retry on this run, or `prefect flow-run retry`: only what is missing is synthesized"
     return f"start the same command again: only what is missing is synthesized ({plan.narration_id})"
+
+
+async def release_clips(store: Store) -> None:
+    """Let pruning have what this run needed and nobody else does; a note left behind expires by itself."""
+    with suppress(StoreError):
+        await asyncio.to_thread(store.release_clips, flow_run_id())
 
 
 async def cancel_jobs(flow: object, flow_run: FlowRun, state: object) -> None:  # noqa: ARG001  # Prefect calls hooks by keyword
