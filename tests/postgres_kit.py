@@ -54,22 +54,22 @@ def running_postgres() -> Iterator[str]:
         )
         port = free_port()
         # A test's database need not survive a power cut: fsync off is several times faster.
-        server = subprocess.Popen(
-            [
-                programs / "postgres",
-                "-D",
-                cluster,
-                *("-c", "listen_addresses=127.0.0.1"),
-                *("-c", f"port={port}"),
-                *("-c", "unix_socket_directories="),
-                *("-c", "fsync=off"),
-                *("-c", "max_connections=200"),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "log").open("wb"),
-            cwd=folder,
-            **_as(account),
-        )
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [
+                    programs / "postgres",
+                    *("-D", cluster),
+                    *("-c", "listen_addresses=127.0.0.1"),
+                    *("-c", f"port={port}"),
+                    *("-c", "unix_socket_directories="),
+                    *("-c", "fsync=off"),
+                    *("-c", "max_connections=200"),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd=folder,
+                **_as(account),
+            )
         try:
             _create_database(programs, port, server, folder / "log")
             yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/prefect"
