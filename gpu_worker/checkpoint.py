@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 
 from gpu_worker.delay_pattern import BEGIN, CODEBOOK_SIZE, CODEBOOKS, END
-from gpu_worker.models import ModelError
+from gpu_worker.models import ModelError, checked
 
 
 def load_language_model(folder: Path, device: torch.device) -> Any:
@@ -19,6 +19,7 @@ def load_language_model(folder: Path, device: torch.device) -> Any:
     The text head, which speech never reads, is left out. Raises `ModelError` if the checkpoint
     cannot be read or is not the one this worker is built for.
     """
+    checked("model", folder)  # transformers takes its defaults for a configuration that is not there
     try:
         config = HiggsAudioV2Config.from_pretrained(folder, local_files_only=True)
         check_config(config, folder)
@@ -42,7 +43,6 @@ def load_language_model(folder: Path, device: torch.device) -> Any:
 def check_config(config: Any, folder: Path) -> None:
     """Raise `ModelError` for a configuration that the engine's constants do not describe."""
     for name, found, needed in (
-        ("model type", config.model_type, "higgs_audio_v2"),
         ("codebooks", config.num_codebooks, CODEBOOKS),
         ("codes per codebook", config.codebook_size, CODEBOOK_SIZE),
         ("stream begin code", config.audio_stream_bos_id, BEGIN),

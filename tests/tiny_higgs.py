@@ -145,20 +145,21 @@ def write_tiny_higgs(
     *,
     first_id: int = PUBLISHED_FIRST_ID,
     counting: int | None = None,
+    ending: bool = True,
     seed: int = 0,
     **changes: object,
 ) -> Path:
     """Write a checkpoint with its tokenizer to `folder` and return it; `changes` go to the configuration.
 
     With `counting` every clip has exactly so many frames (at most `hidden_size` - 2); without, a
-    clip of a few dozen frames ends where the prompt makes it, by any codebook.
+    clip of a few dozen frames ends where the prompt makes it, by any codebook; and not `ending`, none.
     """
     config = tiny_config(first_id=first_id, **changes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = HiggsAudioV2ForConditionalGeneration(config)
         with torch.no_grad():
-            _spread(model)
+            _spread(model, end=1.15 if ending else 0)
             if counting is not None:
                 _make_count(model, counting)
     ends = {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id}
@@ -170,8 +171,11 @@ def write_tiny_higgs(
     return folder
 
 
-def _spread(model: Any) -> None:
-    """Weights large enough that what is said depends on all that was said before."""
+def _spread(model: Any, *, end: float) -> None:
+    """Weights large enough that what is said depends on all that was said before.
+
+    `end` is how much an end code outweighs another, and so how soon a clip ends.
+    """
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
             module.weight.normal_(std=1.5 / module.in_features**0.5)
@@ -179,7 +183,7 @@ def _spread(model: Any) -> None:
             module.weight.normal_()
     head = model.audio_lm_head.weight.view(8, 1026, -1)
     head[:, 1024] = 0  # a begin code in the middle of a clip is no ending
-    head[:, END] *= 1.15
+    head[:, END] *= end
 
 
 def _make_count(model: Any, frames: int) -> None:

@@ -1,0 +1,524 @@
+"""The engine: transformers' codes, many at a time, and nobody's trouble becomes a neighbour's."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from higgs_oracle import Oracle, Said, trimmed
+from numpy.typing import NDArray
+from tiny_codec import write_tiny_codec
+from tiny_higgs import PUBLISHED_FIRST_ID, SMALL_FIRST_ID, tiny_config, write_tiny_higgs
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from gpu_worker import audio
+from gpu_worker.checkpoint import load_language_model
+from gpu_worker.codec import Codec, tokenizer_classes
+from gpu_worker.delay_pattern import END
+from gpu_worker.engine import EngineOptions, HiggsEngine, Spoken, exit_process
+from gpu_worker.model_runner import ModelRunner
+from gpu_worker.models import ModelError
+from gpu_worker.prefix_cache import PrefixCache
+from gpu_worker.speaker import SampleLoader, VoiceSample
+from gpu_worker.vocoder import Vocoder
+from narration.contract import ContractError, ErrorCode, SynthesisRequest
+
+Wave = NDArray[np.float32]
+
+CAP = 110
+OPTIONS = EngineOptions(slots=3, slot_length=384)
+
+_NOISE = np.random.default_rng(11)
+ANNA: Wave = (0.2 * _NOISE.standard_normal(30_000)).astype(np.float32)
+BERT: Wave = (0.2 * _NOISE.standard_normal(24_000)).astype(np.float32)
+# Through sixteen bits, as it will arrive.
+CONTEXT = audio.decode(
+    audio.encode((0.2 * _NOISE.standard_normal(20_000)).astype(np.float32), "wav"), max_seconds=5
+)
+
+ROOM = "Audio is recorded from a quiet room."
+
+CONVERSATIONS = [
+    Said("The sun rises in the east."),
+    Said("She sells sea shells.", scene=ROOM, turns=[("What Anna says.", ANNA)]),
+    Said("A", scene=ROOM),
+    Said("What now? " * 6, scene=ROOM, turns=[("What Bert says.", BERT)]),
+    Said("And then?", turns=[("What went before.", CONTEXT)]),
+    Said("Another chunk of Anna's.", scene=ROOM, turns=[("What Anna says.", ANNA)]),
+    Said("And on.", scene=ROOM, turns=[("What Anna says.", ANNA), ("What went before.", CONTEXT)]),
+    Said("Hello there.", system="Whisper.", scene="A cave."),
+]
+
+
+def request_of(said: Said, **changes: Any) -> tuple[SynthesisRequest, SampleLoader | None]:
+    """The request for which a conversation stands: greedy unless changed."""
+    fields: dict[str, Any] = {
+        "prompt": said.text,
+        "system_prompt": said.system,
+        "scene": said.scene,
+        "max_new_tokens": CAP,
+        "temperature": 0.0,
+        "ras_win_len": 0,
+    }
+    turns = list(said.turns)
+    sample = None
+    if turns and turns[0][1] is not CONTEXT:
+        words, waveform = turns.pop(0)
+        fields |= {"audio_transcript": words, "audio_sha256": f"{len(waveform):064x}"}
+        sample = loader(words, waveform)
+    if turns:
+        words, waveform = turns[0]
+        encoded = base64.b64encode(audio.encode(waveform, "wav")).decode()
+        fields |= {"previous_text": words, "previous_audio_base64": encoded}
+    return SynthesisRequest(**fields | changes), sample
+
+
+def loader(words: str, waveform: Wave) -> SampleLoader:
+    async def load() -> VoiceSample:
+        return VoiceSample(waveform, f"{len(waveform):064x}", words)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def codec_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_codec(tmp_path_factory.mktemp("codec"))
+
+
+@pytest.fixture(scope="module", params=[PUBLISHED_FIRST_ID, SMALL_FIRST_ID], ids=["published", "small"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in which the prompt decides when a clip ends, by any codebook."""
+    return write_tiny_higgs(tmp_path_factory.mktemp("model"), first_id=request.param)
+
+
+@pytest.fixture(scope="module")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_higgs(tmp_path_factory.mktemp("model"), first_id=SMALL_FIRST_ID)
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(codec_folder: Path) -> Open:
+    """Opens an engine for one `async with`, which drains it."""
+
+    @asynccontextmanager
+    async def open_engine(
+        folder: Path, options: EngineOptions = OPTIONS, **others: Any
+    ) -> AsyncIterator[HiggsEngine]:
+        engine = HiggsEngine.load(folder, codec_folder, model="m", device="cpu", options=options, **others)
+        try:
+            yield engine
+        finally:
+            await engine.drain()
+
+    return open_engine
+
+
+async def say_all(engine: HiggsEngine, said: list[Said], **changes: Any) -> list[Spoken]:
+    return await asyncio.gather(*(engine.say(*request_of(one, **changes)) for one in said))
+
+
+def codes_equal(one: list[Spoken], other: list[Spoken]) -> None:
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_array_equal(first.codes, second.codes)
+
+
+# What it must equal
+
+
+@pytest.mark.parametrize("ahead", [0, 1], ids=["looked at once", "looked at one window late"])
+async def test_greedy_codes_and_prompts_equal_transformers(
+    checkpoint: Path, codec_folder: Path, opened: Open, ahead: int
+) -> None:
+    """Text, scene, voices and context, ragged, more of them than slots: what `generate()` says alone."""
+    oracle = Oracle(checkpoint, codec_folder)
+    async with opened(checkpoint) as engine:
+        engine._loop._ahead = ahead  # as on a CUDA device, where the host reads behind the device
+        spoken = await say_all(engine, CONVERSATIONS)
+        alone = await engine.say(*request_of(CONVERSATIONS[1]))
+    enders: set[int] = set()
+    for said, ours in zip(CONVERSATIONS, spoken, strict=True):
+        stream = oracle.stream(said, max_steps=CAP)
+        np.testing.assert_array_equal(ours.codes, trimmed(stream))
+        assert ours.prompt_ids == oracle.inputs(said)["input_ids"][0].tolist()
+        assert ours.utterance.finish_reason == ("stop" if END in stream else "length")
+        if END in stream:
+            first = stream[(stream == END).any(axis=1).argmax()]
+            enders |= set(np.flatnonzero(first == END).tolist())
+    codes_equal([alone], [spoken[1]])
+    assert len(enders) >= 3, "the conversations no longer end by different codebooks"
+
+
+async def test_a_clip_of_n_frames_is_n_frames(tmp_path: Path, opened: Open) -> None:
+    """The end frame is no frame: n codes, 960 n samples. The cap cuts only what it must, and says so."""
+    frames = 30
+    counting = write_tiny_higgs(tmp_path, first_id=SMALL_FIRST_ID, counting=frames)
+    caps = [CAP, frames + 8, frames + 7, 9]  # one step begins, seven more complete the last frame
+    async with opened(counting) as engine:
+        spoken = [await engine.say(*request_of(Said("Count."), max_new_tokens=cap)) for cap in caps]
+    utterances = [one.utterance for one in spoken]
+    assert [one.frames for one in utterances] == [frames, frames, frames - 1, 1]
+    assert [one.finish_reason for one in utterances] == ["stop", "stop", "length", "length"]
+    for one in spoken:
+        assert one.codes[0].tolist() == list(range(one.utterance.frames))
+        assert one.utterance.waveform.shape == (960 * one.utterance.frames,)
+        assert np.abs(one.utterance.waveform).max() <= 1
+
+
+async def test_the_waveform_is_the_codecs_of_the_codes(
+    small_checkpoint: Path, codec_folder: Path, opened: Open
+) -> None:
+    """Clips that are decoded together sound as each decoded alone, whole."""
+    async with opened(small_checkpoint) as engine:
+        spoken = await say_all(engine, CONVERSATIONS[:4])
+    model = tokenizer_classes()[1].from_pretrained(codec_folder).eval()
+    for one in spoken:
+        with torch.inference_mode():
+            whole = (
+                model.decode(torch.from_numpy(one.codes[None].astype(np.int64))).audio_values[0, 0].numpy()
+            )
+        np.testing.assert_allclose(one.utterance.waveform, np.clip(whole, -1, 1), atol=1e-5)
+
+
+SAMPLED: dict[str, Any] = {
+    "temperature": 0.9,
+    "top_k": 80,
+    "top_p": 0.95,
+    "ras_win_len": 7,
+    "max_new_tokens": 60,
+}
+
+
+async def test_the_same_request_and_seed_say_the_same_codes_beside_anybody(
+    small_checkpoint: Path, opened: Open
+) -> None:
+    """Alone, in company, in another slot, with the voice's prefix remembered or not: the same codes."""
+    mine = request_of(CONVERSATIONS[1], **SAMPLED, seed=77)
+    async with opened(small_checkpoint) as engine:
+        cold = await engine.say(*mine)
+        crowd = [engine.say(*request_of(said, **SAMPLED)) for said in CONVERSATIONS]
+        among = [*crowd[:4], engine.say(*mine), *crowd[4:]]
+        warm_in_company = (await asyncio.gather(*among))[4]
+        runner = engine._loop._runner
+        assert len(runner._prefixes) >= 4
+        runner.forget_prefixes()
+        cold_again = await engine.say(*mine)
+    codes_equal([cold, cold], [warm_in_company, cold_again])
+    assert cold.utterance.seed == 77
+
+
+async def test_a_seed_is_drawn_and_told_where_none_is_given(small_checkpoint: Path, opened: Open) -> None:
+    """Two clips without a seed differ; the seed that the first reports says it again."""
+    async with opened(small_checkpoint) as engine:
+        one, two = await say_all(engine, [CONVERSATIONS[0]] * 2, **SAMPLED)
+        again = await engine.say(*request_of(CONVERSATIONS[0], **SAMPLED, seed=one.utterance.seed))
+    assert one.utterance.seed != two.utterance.seed
+    codes_equal([one], [again])
+
+
+async def test_a_remembered_voice_is_not_prefilled_again(
+    small_checkpoint: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second chunk in a voice prefills its own text only, and its sample is not loaded again."""
+    async with opened(small_checkpoint) as engine:
+        decoder = engine._loop._runner._decoder
+        prefilled: list[int] = []
+        prefill = decoder.prefill
+
+        def counted(runs: Any, start: int, cache: Any) -> None:
+            prefilled.append(sum(len(run.tokens) for run in runs))
+            prefill(runs, start, cache)
+
+        monkeypatch.setattr(decoder, "prefill", counted)
+        first = await engine.say(*request_of(CONVERSATIONS[1]))
+        request, _ = request_of(CONVERSATIONS[5])
+        second = await engine.say(request, _never_loaded)
+    assert sum(prefilled[:2]) == len(first.prompt_ids)
+    assert len(prefilled) == 3
+    assert prefilled[2] == len(second.prompt_ids) - prefilled[0]
+
+
+async def _never_loaded() -> VoiceSample:
+    raise AssertionError("the sample was loaded")
+
+
+async def test_prefixes_that_do_not_fit_are_not_kept(small_checkpoint: Path, opened: Open) -> None:
+    """With no room to remember a prefix everything is prefilled each time, to the same codes."""
+    async with opened(small_checkpoint, replace(OPTIONS, prefix_cache_bytes=1)) as engine:
+        spoken = [await engine.say(*request_of(CONVERSATIONS[n])) for n in (1, 5, 1)]
+        assert len(engine._loop._runner._prefixes) == 0
+    codes_equal([spoken[0]], [spoken[2]])
+
+
+def test_the_prefix_cache_stays_within_its_bytes() -> None:
+    """Whoever was used longest ago leaves; what is kept is a copy."""
+    entry = torch.ones(10)  # 40 bytes
+    cache = PrefixCache(100)
+    for key in (b"a", b"b"):
+        cache.put(key, entry)
+    assert cache.get(b"a") is not None
+    cache.put(b"c", entry)
+    cache.put(b"larger than all", torch.ones(30))
+    entry.zero_()
+    kept = [key for key in (b"a", b"b", b"c", b"larger than all") if cache.get(key) is not None]
+    assert kept == [b"a", b"c"]
+    assert cache.get(b"a").sum() == 10  # type: ignore[union-attr]  # it was kept
+
+
+def test_the_step_never_waits_for_a_value(small_checkpoint: Path) -> None:
+    """It runs on tensors that have shapes and no values, and so can be held by a CUDA graph."""
+    cpu = torch.device("cpu")
+    model = load_language_model(small_checkpoint, cpu)
+    runner = ModelRunner(model, slots=2, slot_length=64, prefix_bytes=0, device=cpu)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        runner._step()
+
+
+# Nobody's trouble becomes a neighbour's
+
+
+async def test_cancelling_frees_the_slot(tmp_path: Path, opened: Open) -> None:
+    """A request that is taken back while it speaks, or while it waits, leaves its place to the next."""
+    endless = write_tiny_higgs(tmp_path, first_id=SMALL_FIRST_ID, ending=False)
+    long = request_of(CONVERSATIONS[0], max_new_tokens=300)
+    async with opened(endless, replace(OPTIONS, slots=1)) as engine:
+        speaking, waiting = (asyncio.ensure_future(engine.say(*long)) for _ in range(2))
+        scheduler = engine._loop._scheduler
+        async with asyncio.timeout(60):
+            while not scheduler.waiting:  # noqa: ASYNC110  # another thread's doing
+                await asyncio.sleep(0.001)
+        for task in (waiting, speaking):
+            task.cancel()
+        survivor = await engine.say(*request_of(CONVERSATIONS[1], max_new_tokens=20))
+        assert survivor.utterance.frames == 12
+        for task in (speaking, waiting):
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert scheduler.everyone() == []
+
+
+@pytest.mark.parametrize("cloned", [False, True])
+async def test_what_does_not_fit_is_refused_with_the_three_numbers(
+    small_checkpoint: Path, opened: Open, cloned: bool
+) -> None:
+    """Prompt, voice and max_new_tokens are named; what the text alone exceeds is refused undownloaded."""
+    said = CONVERSATIONS[1] if cloned else CONVERSATIONS[0]
+    async with opened(small_checkpoint) as engine:
+        fits = await engine.say(*request_of(said))
+        voice = 0 if not cloned else 32 + 9  # frames of 30,000 samples, and their begin, end and delay
+        words = len(fits.prompt_ids) - voice
+        room = OPTIONS.slot_length - words - voice
+        await engine.say(*request_of(said, max_new_tokens=room))
+        with pytest.raises(ContractError) as caught:
+            await engine.say(*request_of(said, max_new_tokens=room + 1))
+        with pytest.raises(ContractError):
+            await engine.say(request_of(CONVERSATIONS[1], max_new_tokens=380)[0], _never_loaded)
+    failure = caught.value.failure
+    assert failure.error_code == ErrorCode.REQUEST_TOO_LONG
+    assert not failure.retryable
+    for number in (f"prompt {words}", f"voice {voice}", f"max_new_tokens {room + 1}", "384"):
+        assert number in failure.error
+
+
+async def test_too_few_steps_for_a_frame_are_refused(small_checkpoint: Path, opened: Open) -> None:
+    """Eight steps only begin; the refusal names the field."""
+    async with opened(small_checkpoint) as engine:
+        with pytest.raises(ContractError, match="max_new_tokens") as caught:
+            await engine.say(*request_of(CONVERSATIONS[0], max_new_tokens=8))
+    assert caught.value.failure.error_code == ErrorCode.INVALID_INPUT
+
+
+async def test_a_bad_request_hurts_no_neighbour(
+    small_checkpoint: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample that cannot be had, context that is no audio, a prefill that fails: only their clips do."""
+
+    async def broken() -> VoiceSample:
+        raise ContractError(ErrorCode.SAMPLE_UNREACHABLE, "gone")
+
+    good = request_of(CONVERSATIONS[0])
+    garbled = request_of(CONVERSATIONS[4], previous_audio_base64="AAAA")
+    async with opened(small_checkpoint) as engine:
+        alone = await engine.say(*good)
+        runner = engine._loop._runner
+        admit = runner.admit
+
+        def picky(sequence: Any) -> Any:
+            if sequence.sampling.seed == 13:
+                raise ValueError("no such thing")
+            return admit(sequence)
+
+        monkeypatch.setattr(runner, "admit", picky)
+        requests = [
+            (request_of(CONVERSATIONS[3])[0], broken),
+            garbled,
+            request_of(CONVERSATIONS[2], seed=13),
+            good,
+        ]
+        outcomes = await asyncio.gather(*(engine.say(*one) for one in requests), return_exceptions=True)
+    assert [type(one) for one in outcomes] == [ContractError, ContractError, ValueError, Spoken]
+    assert isinstance(outcomes[3], Spoken)
+    codes_equal([alone], [outcomes[3]])
+
+
+async def test_out_of_memory_while_prefilling_costs_the_prefixes_first(
+    small_checkpoint: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered goes first; if that does not help, the newest request is sent back."""
+    async with opened(small_checkpoint) as engine:
+        before = await engine.say(*request_of(CONVERSATIONS[0]))
+        runner = engine._loop._runner
+        admit = runner.admit
+
+        def tight(sequence: Any) -> Any:
+            if len(runner._prefixes) or sequence.sampling.seed == 13:
+                raise torch.OutOfMemoryError
+            return admit(sequence)
+
+        monkeypatch.setattr(runner, "admit", tight)
+        requests = [request_of(CONVERSATIONS[0]), request_of(CONVERSATIONS[1], seed=13)]
+        saved, shed = await asyncio.gather(*(engine.say(*one) for one in requests), return_exceptions=True)
+    assert isinstance(saved, Spoken)
+    codes_equal([before], [saved])
+    assert isinstance(shed, ContractError)
+    assert (shed.failure.error_code, shed.failure.retryable) == (ErrorCode.OUT_OF_MEMORY, True)
+
+
+async def test_out_of_memory_while_decoding_sheds_the_newest(
+    small_checkpoint: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request that was admitted last goes back; those before it say what they would have said."""
+    async with opened(small_checkpoint) as engine:
+        before = await say_all(engine, CONVERSATIONS[:2])
+        runner = engine._loop._runner
+        run = runner.run
+
+        def tight(sequences: Any, steps: int) -> Any:
+            if len(tuple(sequences)) == 3:
+                raise torch.OutOfMemoryError
+            return run(sequences, steps)
+
+        monkeypatch.setattr(runner, "run", tight)
+        requests = [request_of(said) for said in CONVERSATIONS[:3]]
+        *kept, shed = await asyncio.gather(*(engine.say(*one) for one in requests), return_exceptions=True)
+    assert isinstance(shed, ContractError)
+    assert shed.failure.error_code == ErrorCode.OUT_OF_MEMORY
+    codes_equal(before, [one for one in kept if isinstance(one, Spoken)])
+
+
+async def test_a_lost_device_ends_the_worker(
+    small_checkpoint: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everyone is told to try again, at once and afterwards, and the process is told to end."""
+    fatal: list[BaseException] = []
+    async with opened(small_checkpoint, on_fatal=fatal.append) as engine:
+
+        def lost(*_: Any) -> Any:
+            raise torch.AcceleratorError("device gone")
+
+        monkeypatch.setattr(engine._loop._runner, "run", lost)
+        outcomes = [
+            *await asyncio.gather(
+                *(engine.say(*request_of(said)) for said in CONVERSATIONS), return_exceptions=True
+            ),
+            *await asyncio.gather(engine.say(*request_of(CONVERSATIONS[0])), return_exceptions=True),
+        ]
+    for one in outcomes:
+        assert isinstance(one, ContractError)
+        assert (one.failure.error_code, one.failure.retryable) == (ErrorCode.ENGINE_FAILURE, True)
+    assert [type(error) for error in fatal] == [torch.AcceleratorError]
+
+
+def test_the_process_ends_with_a_status_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not zero: the platform replaces the worker."""
+    statuses: list[int] = []
+    monkeypatch.setattr("os._exit", statuses.append)
+    exit_process(RuntimeError("lost"))
+    assert statuses == [1]
+
+
+async def test_clips_too_many_for_the_codec_together_are_decoded_one_by_one(codec_folder: Path) -> None:
+    """Out of memory in the codec costs time, and at worst the one clip that alone is too large."""
+    codec = Codec.load(codec_folder, "cpu")
+    clips = [np.full((8, frames), frames, dtype=np.int16) for frames in (3, 4, 5)]
+
+    class Tight(Codec):
+        def decode(self, given: Any) -> list[Wave]:
+            if len(given) > 1 or given[0].shape[1] == 5:
+                raise torch.OutOfMemoryError
+            return codec.decode(given)
+
+    vocoder = Vocoder(Tight(codec._model, torch.device("cpu")))
+    blocker = asyncio.ensure_future(vocoder.call(partial(time.sleep, 0.2)))
+    await asyncio.sleep(0.05)
+    *decoded, refused = await asyncio.gather(*map(vocoder.decode, clips), return_exceptions=True)
+    await blocker
+    vocoder.close()
+    for ours, whole in zip(decoded, codec.decode(clips[:2]), strict=True):
+        assert isinstance(ours, np.ndarray)
+        np.testing.assert_array_equal(ours, whole)
+    assert isinstance(refused, torch.OutOfMemoryError)
+
+
+async def test_draining_finishes_what_was_admitted_and_takes_no_more(
+    small_checkpoint: Path, opened: Open
+) -> None:
+    """Requests under way get their clips; one that comes now is told to go elsewhere."""
+    async with opened(small_checkpoint) as engine:
+        under_way = [asyncio.ensure_future(engine.say(*request_of(said))) for said in CONVERSATIONS]
+        await asyncio.sleep(0)
+        draining = asyncio.ensure_future(engine.drain())
+        await asyncio.sleep(0)
+        with pytest.raises(ContractError) as caught:
+            await engine.say(*request_of(CONVERSATIONS[0]))
+        assert (caught.value.failure.error_code, caught.value.failure.retryable) == (
+            ErrorCode.SHUTTING_DOWN,
+            True,
+        )
+        assert all(one.utterance.frames for one in await asyncio.gather(*under_way))
+        await draining
+
+
+# What is loaded
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"codebook_size": 1024}, "codes per codebook 1024"),
+        ({"num_codebooks": 4}, "codebooks 4"),
+        ({"audio_stream_eos_id": 1023}, "stream end code 1023"),
+        ({"mlp_bias": True}, "feed-forward bias True"),
+    ],
+)
+def test_another_configuration_is_refused(changes: dict[str, Any], named: str, tmp_path: Path) -> None:
+    """What the engine's constants do not describe is named, before any weights are read."""
+    tiny_config(first_id=SMALL_FIRST_ID, **changes).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=f"{named}; this worker needs"):
+        load_language_model(tmp_path, torch.device("cpu"))
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    """transformers would fill them in at random and speak noise."""
+    write_tiny_higgs(tmp_path, first_id=SMALL_FIRST_ID)
+    tiny_config(first_id=SMALL_FIRST_ID, num_hidden_layers=3).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"lacks \d+ weights, the first: model.layers.2"):
+        load_language_model(tmp_path, torch.device("cpu"))
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    """And never taken for one with transformers' default configuration."""
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_language_model(tmp_path, torch.device("cpu"))
