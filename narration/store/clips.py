@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -125,21 +127,27 @@ class ClipShelf(Shelf):
             hashlib.sha256(flac).hexdigest(),
         ):
             raise ValueError("the sidecar describes another clip")
-        standing = self._intact(digest)
-        for _ in range(_SETTLING_ROUNDS):
-            if standing is not None:
-                return standing
+        standing, rounds = self._intact(digest), 0
+        while standing is None:
+            if rounds == _SETTLING_ROUNDS:
+                raise StoreUnavailable(f"clip {digest} is being rewritten without end", remedy="try again")
             self._objects.put(audio_key(digest), flac, content_type="audio/flac")
             self._objects.put(
                 sidecar_key(digest), sidecar.model_dump_json().encode(), content_type="application/json"
             )
             standing = self._agreed(digest)
-        raise StoreUnavailable(f"clip {digest} is being rewritten by others without end", remedy="try again")
+            if standing is None:
+                # Two writers in step would undo each other's mending for ever.
+                time.sleep(random.uniform(0, 0.02 * 2**rounds))  # noqa: S311  no secret, just apart
+                standing = self._agreed(digest)
+            rounds += 1
+        return standing
 
     def discard_clip(self, digest: str) -> None:
-        """Forget a clip: its sidecar first, so that it is at no moment there by half."""
-        self._objects.delete(sidecar_key(digest))
-        self._objects.delete(audio_key(digest))
+        """Forget a clip that was found damaged, unless another writer has made it whole since."""
+        if self._intact(digest) is None:
+            self._objects.delete(sidecar_key(digest))
+            self._objects.delete(audio_key(digest))
 
     def _read_sidecar(self, digest: str) -> AudioClip | None:
         try:

@@ -94,8 +94,10 @@ def open_store(url: str) -> Store:
             f"{bucket[:80]!r} is not the name of a bucket",
             remedy="NARRATION_STORE is s3://bucket/prefix, with 3 to 63 of a-z, 0-9, . and - in the bucket",
         )
+    if prefix:
+        check_key(prefix)
     # boto3 takes 0.3 s to import, which a folder need not wait for.
     from narration.store.s3 import S3Objects  # noqa: PLC0415  as above
     from narration.store.s3_client import s3_client  # noqa: PLC0415  as above
 
-    return Store(S3Objects(s3_client(), bucket, check_key(prefix) if prefix else ""))
+    return Store(S3Objects(s3_client(), bucket, prefix))

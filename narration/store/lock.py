@@ -28,6 +28,7 @@ def exclusive(path: Path, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[Non
         raise _refusal(path, error) from None
     with closing(connection):
         try:
+            connection.execute("PRAGMA journal_mode=OFF")  # nothing is ever written, or left behind
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
