@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -36,13 +37,13 @@ def tokenizer_classes() -> tuple[Any, Any]:
     """Configuration and model class of the codec in transformers."""
     # Imported first and outside: what it finds out about torchaudio, it remembers.
     import transformers.audio_utils  # noqa: F401, PLC0415  # seconds of import, only where a codec is loaded
-    from transformers import HiggsAudioV2TokenizerConfig  # noqa: PLC0415  # as above
 
+    package = "transformers.models.higgs_audio_v2_tokenizer"
     with in_place_of_torchaudio():
-        from transformers.models.higgs_audio_v2_tokenizer import (  # noqa: PLC0415  # needs the stand-in
-            modeling_higgs_audio_v2_tokenizer as modeling,
-        )
-    return HiggsAudioV2TokenizerConfig, modeling.HiggsAudioV2TokenizerModel
+        # By their full names: the package itself would refuse them where torchaudio is not installed.
+        configuration = import_module(f"{package}.configuration_higgs_audio_v2_tokenizer")
+        modeling = import_module(f"{package}.modeling_higgs_audio_v2_tokenizer")
+    return configuration.HiggsAudioV2TokenizerConfig, modeling.HiggsAudioV2TokenizerModel
 
 
 class Codec:

@@ -54,12 +54,15 @@ class Oracle:
     @cached_property
     def processor(self) -> Any:
         """The processor, put together as the published checkpoint's is."""
-        return HiggsAudioV2Processor(
+        processor = HiggsAudioV2Processor(
             DacFeatureExtractor(feature_size=1, hop_length=1, sampling_rate=24_000),
             AutoTokenizer.from_pretrained(self._model_folder),
-            tokenizer_classes()[1].from_pretrained(self._codec_folder).eval(),
+            None,
             chat_template=CHAT_TEMPLATE,
         )
+        # Set afterwards: the constructor knows the codec's class only where torchaudio is installed.
+        processor.audio_tokenizer = tokenizer_classes()[1].from_pretrained(self._codec_folder).eval()
+        return processor
 
     @cached_property
     def model(self) -> Any:
