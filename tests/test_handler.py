@@ -135,6 +135,7 @@ async def test_a_waveform_that_is_not_finite_never_leaves() -> None:
     answer = await handler(ToneSpeaker(waveform=waveform))(job(prompt="x"))
     assert answer["error_code"] == ErrorCode.ENGINE_FAILURE
     assert answer["retryable"] is True
+    assert "finite" in answer["error"]
 
 
 async def test_an_empty_waveform_never_leaves() -> None:

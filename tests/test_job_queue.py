@@ -136,8 +136,8 @@ def test_a_worker_that_still_holds_a_cancelled_job_is_told_again(queue: JobQueue
     queue.take("w", 1)
     queue.cancel(job.id)
     queue.stops("w")
-    queue.ping("w", [job.id])
-    assert queue.stops("w") == [job.id]
+    queue.ping("w", [job.id, "forgotten"])
+    assert queue.stops("w") == [job.id, "forgotten"]
 
 
 def test_cancelling_what_has_ended_changes_nothing(queue: JobQueue) -> None:

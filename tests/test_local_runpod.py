@@ -315,6 +315,7 @@ def test_stopping_leaves_nothing_behind() -> None:
     assert len(everyone) >= 5  # itself, and two keepers with a worker each
     running.stop()
     assert gone(everyone)
+    assert running.log().count("ended with status 0") == 2  # told to stop, and free to: no poll held them
     running.stop()
 
 

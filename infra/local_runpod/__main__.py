@@ -15,9 +15,7 @@ import os
 import signal
 import sys
 import threading
-from typing import get_args
 
-from gpu_worker.settings import Engine
 from infra.local_runpod.endpoint import Plan, make_key, open_endpoint
 from infra.local_runpod.environment import API_KEY_VARIABLE
 from infra.local_runpod.workers import WorkersFailed
@@ -88,7 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="on loopback; 0, the default, is any free one")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
     parser.add_argument("--slots", type=int, help="jobs a worker speaks at once (default: the engine's own)")
-    parser.add_argument("--engine", choices=get_args(Engine), default="draft", help="default: draft")
+    parser.add_argument("--engine", choices=["draft", "higgs"], default="draft", help="default: draft")
     parser.add_argument("--endpoint-id", default="local", help="default: local")
     parser.add_argument("--stop-with-parent", action="store_true", help="stop when standard input ends")
     asked = parser.parse_args()

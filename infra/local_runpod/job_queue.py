@@ -10,10 +10,11 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from infra.local_runpod.jobs import Job, JobStatus, NotRetryable, Policy, UnknownJob
+from infra.local_runpod.roster import Roster
 
 RETENTION = 30 * 60.0  # s that a job of /run is remembered after its end
 SYNC_RETENTION = 60.0  # s, for one of /runsync
@@ -21,12 +22,7 @@ RETAINED_BYTES = 256_000_000  # of ended jobs; beyond it the oldest are forgotte
 WORKER_SILENCE = 30.0  # s without a sign of life, after which a job counts as lost
 MAX_DISPATCHES = 2
 
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    ready: bool = False
-    jobs: dict[str, Job] = field(default_factory=dict)
-    stops: list[str] = field(default_factory=list)
+_TO_BE_STOPPED = frozenset({JobStatus.CANCELLED, JobStatus.TIMED_OUT, JobStatus.FAILED})
 
 
 class JobQueue:
@@ -50,8 +46,7 @@ class JobQueue:
         self._bytes = 0  # of ended jobs
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
-        self._workers: dict[str, _Worker] = {}
-        self._gone: set[str] = set()
+        self._roster = Roster()
         self._ended = {status: 0 for status in JobStatus if status.terminal}
         self._redispatched = 0
 
@@ -110,60 +105,48 @@ class JobQueue:
 
     def health(self) -> dict[str, dict[str, int]]:
         """Counts of jobs and workers, as /health words them."""
-        ready = [worker for worker in self._workers.values() if worker.ready]
-        idle = sum(not worker.jobs for worker in ready)
         return {
             "jobs": {
                 "completed": self._ended[JobStatus.COMPLETED],
                 "failed": self._ended[JobStatus.FAILED] + self._ended[JobStatus.TIMED_OUT],
-                "inProgress": sum(len(worker.jobs) for worker in ready),
+                "inProgress": self._roster.held(),
                 "inQueue": len(self._waiting),
                 "retried": self._redispatched,
             },
-            "workers": {
-                "idle": idle,
-                "initializing": len(self._workers) - len(ready),
-                "ready": len(ready),
-                "running": len(ready) - idle,
-                "throttled": 0,
-                "unhealthy": 0,
-            },
+            "workers": self._roster.counts(),
         }
 
     # What workers do
 
     def worker_starting(self, worker_id: str) -> None:
         """Count a worker that has not asked for jobs yet."""
-        self._worker(worker_id)
+        self._roster.expect(worker_id)
 
     def worker_ready(self, worker_id: str) -> bool:
         """Whether that worker has asked for jobs."""
-        return worker_id in self._workers and self._workers[worker_id].ready
+        return self._roster.is_ready(worker_id)
 
     def worker_gone(self, worker_id: str) -> None:
         """A worker's process has ended: what it held goes to another, or fails."""
-        self._gone.add(worker_id)
-        worker = self._workers.pop(worker_id, _Worker())
-        for job in reversed(worker.jobs.values()):
+        for job in reversed(self._roster.remove(worker_id)):
             self._lose(job)
         self._on_change()
 
     def take(self, worker_id: str, limit: int) -> list[Job]:
         """Give a worker up to `limit` jobs, oldest first; none to one that is gone."""
-        if worker_id in self._gone:
+        if self._roster.is_gone(worker_id):
             return []
-        worker = self._worker(worker_id)
-        if not worker.ready:
-            worker.ready = True
+        if not self._roster.is_ready(worker_id):
+            self._roster.make_ready(worker_id)
             self._on_change()
-        for job in list(self._waiting)[:limit]:
+        for job in list(islice(self._waiting, limit)):
             self._apply_time(job)
         taken = [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
         for job in taken:
             job.status, job.worker = JobStatus.IN_PROGRESS, worker_id
             job.dispatched = job.last_sign = self._clock()
             job.dispatches += 1
-            worker.jobs[job.id] = job
+            self._roster.hold(worker_id, job)
         return taken
 
     def progress(self, job_id: str, output: Any) -> None:
@@ -181,23 +164,19 @@ class JobQueue:
 
     def ping(self, worker_id: str, job_ids: Iterable[str]) -> None:
         """A worker's sign of life for the jobs it holds; told again to stop those it should not hold."""
-        if worker_id in self._gone:
+        if self._roster.is_gone(worker_id):
             return
         for job_id in job_ids:
             job = self._jobs.get(job_id)
-            if job is None or job.status in (JobStatus.CANCELLED, JobStatus.TIMED_OUT):
-                self._worker(worker_id).stops.append(job_id)
+            if job is None or job.status in _TO_BE_STOPPED:
+                self._roster.stop(worker_id, job_id)
                 self._on_change()
             elif job.worker == worker_id:
                 job.last_sign = self._clock()
 
     def stops(self, worker_id: str) -> list[str]:
         """The jobs that a worker must stop, each handed over once."""
-        worker = self._workers.get(worker_id)
-        if worker is None:
-            return []
-        stops, worker.stops = worker.stops, []
-        return stops
+        return self._roster.take_stops(worker_id)
 
     # What time does
 
@@ -265,13 +244,10 @@ class JobQueue:
         """Out of the line of those waiting, or out of its worker's hands."""
         if job.status is JobStatus.IN_QUEUE and job in self._waiting:
             self._waiting.remove(job)
-        elif job.worker in self._workers:
-            self._workers[job.worker].jobs.pop(job.id, None)
+        else:
+            self._roster.let_go(job)
 
     def _stop(self, job: Job) -> None:
-        if job.status is JobStatus.IN_PROGRESS and job.worker in self._workers:
-            self._workers[job.worker].stops.append(job.id)
+        if job.status is JobStatus.IN_PROGRESS:
+            self._roster.stop(job.worker, job.id)
             self._on_change()
-
-    def _worker(self, worker_id: str) -> _Worker:
-        return self._workers.setdefault(worker_id, _Worker())

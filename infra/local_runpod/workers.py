@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from infra.local_runpod.environment import NEW_GROUP, python
 from infra.local_runpod.job_queue import JobQueue
 
-GRACE = 1.0  # s between telling a worker to stop and killing it: nobody is left to read its answers
+GRACE = 5.0  # s between telling a worker to stop and killing it
 FIRST_PAUSE = 0.5  # s before a dead worker is replaced; doubled for one that never got to work
 LONGEST_PAUSE = 30.0
 
