@@ -27,7 +27,7 @@ def main(grace: str, *command: str) -> None:
     status = worker.wait()
     sys.stderr.write(f"worker {os.environ.get('RUNPOD_POD_ID', worker.pid)} ended with status {status}\n")
     sys.stderr.flush()
-    if sys.platform != "win32":
+    if sys.platform != "win32" and os.getpgrp() == os.getpid():  # never a group that is somebody else's
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
 
