@@ -7,32 +7,59 @@ device; it never sees a padded key, and what a row computes cannot hang on its n
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional
 from torch.nn.attention.varlen import varlen_attn
 
 
-def attend_one(query: torch.Tensor, cache: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """One new token per row against the first `lengths` [rows] int32 tokens of its cache.
+@dataclass(frozen=True, slots=True, eq=False)
+class Spans:
+    """How much of every row's cache to read, in the form that the device's kernel takes."""
+
+    lengths: torch.Tensor  # [rows] int32
+    queries: torch.Tensor  # [rows + 1] int32: where each row's one query begins
+    keys: torch.Tensor  # [rows + 1] int32: where each row's cache begins
+    capacity: int
+    seen: torch.Tensor | None  # [rows, 1, 1, capacity], where there is no kernel that takes lengths
+
+    @classmethod
+    def of(cls, lengths: torch.Tensor, capacity: int) -> Spans:
+        """The first `lengths` [rows] int32 tokens of caches of `capacity`; made once for all layers."""
+        queries = torch.arange(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
+        seen = None
+        if not lengths.is_cuda:
+            seen = (torch.arange(capacity) < lengths[:, None])[:, None, None, :]
+        return cls(lengths, queries, queries * capacity, capacity, seen)
+
+
+def attend_one(query: torch.Tensor, cache: torch.Tensor, spans: Spans) -> torch.Tensor:
+    """One new token per row against what `spans` says of its cache.
 
     `query` [rows, heads, head_dim]; returns the same shape.
     """
     rows, heads, head_dim = query.shape
-    capacity, kv_heads = cache.shape[1], cache.shape[3]
-    if query.is_cuda:
-        starts = torch.arange(rows + 1, dtype=torch.int32, device=query.device)
-        flat = cache.view(rows * capacity, 2, kv_heads, head_dim)
-        key, value = flat.unbind(1)
+    kv_heads = cache.shape[3]
+    if spans.seen is None:
+        key, value = cache.view(rows * spans.capacity, 2, kv_heads, head_dim).unbind(1)
         out = varlen_attn(
-            query, key, value, starts, starts * capacity, 1, capacity, enable_gqa=True, seqused_k=lengths
+            query,
+            key,
+            value,
+            spans.queries,
+            spans.keys,
+            1,
+            spans.capacity,
+            enable_gqa=True,
+            seqused_k=spans.lengths,
         )
         assert isinstance(out, torch.Tensor)
         return out
     # The query heads that share a key head stand where a sequence's queries would: nothing is repeated.
     grouped = query.view(rows, kv_heads, heads // kv_heads, head_dim)
     key, value = (half.transpose(1, 2) for half in cache.unbind(2))
-    seen = torch.arange(capacity, device=query.device) < lengths[:, None]
-    mixed = functional.scaled_dot_product_attention(grouped, key, value, attn_mask=seen[:, None, None, :])
+    mixed = functional.scaled_dot_product_attention(grouped, key, value, attn_mask=spans.seen)
     return mixed.reshape(rows, heads, head_dim)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from gpu_worker.attention import attend_many, attend_one
+from gpu_worker.attention import Spans, attend_many, attend_one
 from gpu_worker.delay_pattern import CODEBOOK_SIZE, CODEBOOKS
 
 
@@ -114,13 +114,14 @@ class Decoder:
         where nobody looks at the row's result.
         """
         rows = torch.arange(len(codes), device=self.device)
+        spans = Spans.of(lengths, cache.shape[2])
         hidden = self._embed(Run(codes, is_audio=True))
         cos, sin = self._cos[position][:, None], self._sin[position][:, None]
         for layer, tokens in zip(self._layers, cache, strict=True):
             heads = self._rotated(layer, self._rms(hidden, layer.audio.norm_in), cos, sin)
             query, keys_values = self._split(heads)
             tokens.index_put_((rows, position), keys_values)
-            mixed = attend_one(query, tokens, lengths)
+            mixed = attend_one(query, tokens, spans)
             hidden = torch.addmm(hidden, mixed.flatten(1), layer.out.t())
             hidden = self._feed_forward(hidden, layer.audio)
         logits = functional.linear(self._rms(hidden, self._norm), self._head)
@@ -141,7 +142,7 @@ class Decoder:
         heads = functional.linear(normed, layer.qkv).view(len(normed), -1, self.head_dim)
         turning = heads[:, : self.heads + self.kv_heads]
         swapped = turning.roll(self.head_dim // 2, dims=-1)
-        turning.copy_(torch.addcmul(turning * cos, swapped, sin))
+        torch.addcmul(turning * cos, swapped, sin, out=turning)
         return heads
 
     def _split(self, heads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

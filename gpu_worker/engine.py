@@ -20,6 +20,7 @@ import torch
 
 from gpu_worker.checkpoint import load_language_model
 from gpu_worker.codec import HOP, WINDOW, Codec
+from gpu_worker.decoder import Decoder
 from gpu_worker.delay_pattern import CODEBOOKS, MIN_STEPS, Codes, undelay
 from gpu_worker.model_runner import ModelRunner
 from gpu_worker.models import ModelError
@@ -117,11 +118,10 @@ class HiggsEngine:
         try:
             codec = Codec.load(codec_folder, where)
             runner = ModelRunner(
-                language_model,
+                Decoder(language_model, device=where, max_positions=options.slot_length),
                 slots=options.slots,
                 slot_length=options.slot_length,
                 prefix_bytes=options.prefix_cache_bytes,
-                device=where,
             )
             return cls(runner, prompts, codec, model=model, options=options, on_fatal=on_fatal)
         except torch.OutOfMemoryError as error:

@@ -80,15 +80,12 @@ class ModelRunner:
     Not safe for use by several threads at once.
     """
 
-    def __init__(
-        self, model: Any, *, slots: int, slot_length: int, prefix_bytes: int, device: torch.device
-    ) -> None:
-        self.slot_length = slot_length
-        self.device = device
+    def __init__(self, decoder: Decoder, *, slots: int, slot_length: int, prefix_bytes: int) -> None:
+        self.device = decoder.device
+        self._decoder = decoder
         with torch.inference_mode():
-            self._decoder = Decoder(model, device=device, max_positions=slot_length)
-            self._cache = self._decoder.new_cache(slots, slot_length)
-            self._rows = Rows.empty(slots, slot_length, device)
+            self._cache = decoder.new_cache(slots, slot_length)
+            self._rows = Rows.empty(slots, slot_length, self.device)
         self._prefixes = PrefixCache(prefix_bytes)
         self._graph: torch.cuda.CUDAGraph | None = None
 

@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from gpu_worker import audio
 from gpu_worker.checkpoint import load_language_model
 from gpu_worker.codec import Codec, tokenizer_classes
+from gpu_worker.decoder import Decoder
 from gpu_worker.delay_pattern import END
 from gpu_worker.engine import EngineOptions, HiggsEngine, Spoken, exit_process
 from gpu_worker.model_runner import ModelRunner
@@ -281,7 +282,8 @@ def test_the_step_never_waits_for_a_value(small_checkpoint: Path) -> None:
     """It runs on tensors that have shapes and no values, and so can be held by a CUDA graph."""
     cpu = torch.device("cpu")
     model = load_language_model(small_checkpoint, cpu)
-    runner = ModelRunner(model, slots=2, slot_length=64, prefix_bytes=0, device=cpu)
+    decoder = Decoder(model, device=cpu, max_positions=64)
+    runner = ModelRunner(decoder, slots=2, slot_length=64, prefix_bytes=0)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         runner._step()
 
