@@ -98,7 +98,9 @@ class SynthesisRequest(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
     audio_transcript: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
-    audio_base64: Annotated[str, Field(min_length=1, max_length=MAX_SAMPLE_BYTES * 4 // 3 + 4)] | None = None
+    audio_base64: (
+        Annotated[str, Field(min_length=1, max_length=MAX_SAMPLE_BYTES * 4 // 3 + 4, repr=False)] | None
+    ) = None
     audio_sha256: Sha256 | None = None
     system_prompt: Annotated[str, Field(max_length=2_000)] = DEFAULT_SYSTEM_PROMPT
     scene: Annotated[str, Field(max_length=2_000)] = DEFAULT_SCENE

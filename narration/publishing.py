@@ -193,14 +193,25 @@ def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, l
 
 
 def _chapters(plan: Plan, placements: Mapping[int, Placement], samples: int) -> tuple[ChapterEntry, ...]:
-    """Headings as chapters, each to the next one's start."""
+    """Headings as chapters, each to the next one's start, as they are written: speech adds a period."""
+    written = {paragraph.text for paragraph in plan.script.paragraphs if paragraph.kind == "heading"}
     headings = [planned.chunk for planned in plan.chunks if planned.chunk.kind == "heading"]
     starts = [placements[chunk.index].start for chunk in headings]
     ends = [*starts[1:], samples][: len(starts)]
     return tuple(
-        ChapterEntry(title=chunk.text, level=chunk.level, start=start / MASTER_RATE, end=end / MASTER_RATE)
+        ChapterEntry(
+            title=_as_written(chunk.text, written),
+            level=chunk.level,
+            start=start / MASTER_RATE,
+            end=end / MASTER_RATE,
+        )
         for chunk, start, end in zip(headings, starts, ends, strict=True)
     )
+
+
+def _as_written(heading: str, written: set[str]) -> str:
+    bare = heading.removesuffix(".")
+    return bare if heading not in written and bare in written else heading
 
 
 def _cue_entry(cue: Cue) -> CueEntry:

@@ -1,0 +1,92 @@
+"""How `video_agent` asks for a narration: start it, wait, read the manifest, or say what failed.
+
+    python examples/video_agent.py SCRIPT_REFERENCE NARRATION_ID [--engine draft] [--retry]
+
+PREFECT_API_URL names the server; NARRATION_STORE, with credentials where it needs them, the store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.states import AwaitingRetry
+
+from narration.settings import read_settings
+from narration.store import open_store
+
+POLL_SECONDS = 2.0
+
+
+def start(script: str, narration_id: str, engine: str | None) -> FlowRun:
+    """Start a narration, or find the run that was started for the same request before."""
+    parameters = {"script": script, "narration_id": narration_id, "engine": engine}
+    # The same request is one run, while it goes on and when it is done.
+    key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+    run = run_deployment("narrate/narrate", parameters=parameters, idempotency_key=key, timeout=0)
+    assert isinstance(run, FlowRun)  # it would be awaitable inside an event loop
+    return run
+
+
+def finish(run: FlowRun) -> FlowRun:
+    """Wait for the run's end, however long it takes."""
+    with get_client(sync_client=True) as client:
+        while True:
+            now = client.read_flow_run(run.id)
+            if now.state is not None and now.state.is_final():
+                return now
+            time.sleep(POLL_SECONDS)
+
+
+def try_again(run: FlowRun) -> None:
+    """What the Retry button does: the same run once more, which synthesizes only what is missing."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
+
+
+def read_manifest(narration_id: str, engine: str | None) -> dict[str, Any]:
+    """The published manifest, from its one address."""
+    published = f"{narration_id}-draft" if engine == "draft" else narration_id
+    found = open_store(read_settings().store).read_manifest(published)
+    if found is None:
+        raise LookupError(f"{published} is not published")
+    manifest: dict[str, Any] = json.loads(found[0])
+    return manifest
+
+
+def main() -> int:
+    """Exit status 0 with the manifest's essentials on stdout, 1 with the reason on stderr."""
+    parser = argparse.ArgumentParser(description="Ask for a narration and wait for its manifest.")
+    parser.add_argument("script", help="a key in the store, an https URL, or a path in the allowed folder")
+    parser.add_argument("narration_id")
+    parser.add_argument("--engine", choices=["higgs", "draft"])
+    parser.add_argument("--retry", action="store_true", help="if this request failed before, try it again")
+    given = parser.parse_args()
+    run = start(given.script, given.narration_id, given.engine)
+    if given.retry and run.state is not None and (run.state.is_failed() or run.state.is_crashed()):
+        try_again(run)
+    run = finish(run)
+    assert run.state is not None
+    if not run.state.is_completed():
+        print(f"{run.name} ({run.id}) ended {run.state.name}: {run.state.message}", file=sys.stderr)
+        return 1
+    manifest = read_manifest(given.narration_id, given.engine)
+    essentials = {
+        "run": str(run.id),
+        "duration": manifest["duration"],
+        "audio": next(entry["key"] for entry in manifest["files"] if entry["kind"] == "mp3"),
+        "chapters": manifest["chapters"],
+    }
+    print(json.dumps(essentials))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
