@@ -156,8 +156,7 @@ def _stand_in(settings: Settings) -> Iterator[None]:
     """RunPod's queue and one worker on this machine while a run needs them."""
     from infra.local_runpod.launch import local_runpod  # noqa: PLC0415  # as late as the run itself
 
-    slots = min(settings.concurrency, os.cpu_count() or 1) if settings.engine_in_use() == "draft" else None
-    with local_runpod(engine=settings.engine_in_use(), slots=slots) as endpoint:
+    with local_runpod(engine=settings.engine_in_use()) as endpoint:
         os.environ["NARRATION_RUNPOD_URL"] = endpoint.base_url
         os.environ["RUNPOD_HIGGS_ENDPOINT_ID"] = endpoint.endpoint_id
         os.environ["RUNPOD_API_KEY"] = endpoint.api_key

@@ -19,6 +19,7 @@ MAX_PROMPT_CHARACTERS = 2_000
 MIN_SAMPLE_SECONDS = 1.0
 MAX_SAMPLE_SECONDS = 30.0
 MAX_SAMPLE_BYTES = 20_000_000  # of an encoded voice sample, fetched or inline
+MAX_SAMPLE_CHARACTERS = MAX_SAMPLE_BYTES * 4 // 3 + 4  # as base64
 MIN_FRAME_CAP = 256  # the least `max_new_tokens` the pipeline sends: ten seconds of speech
 
 DEFAULT_SYSTEM_PROMPT = "Generate audio following instruction."
@@ -98,14 +99,14 @@ class SynthesisRequest(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
     audio_transcript: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
-    audio_base64: (
-        Annotated[str, Field(min_length=1, max_length=MAX_SAMPLE_BYTES * 4 // 3 + 4, repr=False)] | None
-    ) = None
+    audio_base64: Annotated[str | None, Field(min_length=1, max_length=MAX_SAMPLE_CHARACTERS, repr=False)] = (
+        None
+    )
     audio_sha256: Sha256 | None = None
     system_prompt: Annotated[str, Field(max_length=2_000)] = DEFAULT_SYSTEM_PROMPT
     scene: Annotated[str, Field(max_length=2_000)] = DEFAULT_SCENE
     previous_text: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)] | None = None
-    previous_audio_base64: Annotated[str, Field(min_length=1, max_length=4_000_000)] | None = None
+    previous_audio_base64: Annotated[str | None, Field(min_length=1, max_length=4_000_000, repr=False)] = None
     ras_win_len: Annotated[int, Field(ge=0, le=64)] = 7
     ras_win_max_num_repeat: Annotated[int, Field(ge=0, le=64)] = 2
     audio_format: Literal["wav", "flac"] = "wav"
@@ -160,7 +161,7 @@ class SynthesisResult(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    audio_base64: Annotated[str, Field(min_length=1)]
+    audio_base64: Annotated[str, Field(min_length=1, repr=False)]
     duration: Annotated[Finite, Field(gt=0)]
     sample_rate: Annotated[int, Field(gt=0)]
     finish_reason: Literal["stop", "length"]

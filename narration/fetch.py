@@ -11,6 +11,7 @@ FetchError
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 import ssl
 import threading
@@ -21,6 +22,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 import httpx
+
+# It logs whole URLs, and those of samples carry signatures.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 MAX_REDIRECTS = 5
 MAX_URL_CHARACTERS = 4_096

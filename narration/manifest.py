@@ -146,6 +146,12 @@ class Manifest(_Entry):
         return next((entry for entry in self.files if entry.kind == kind), None)
 
 
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema of a manifest, as published in `manifest.schema.json`."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "narration-manifest-1.json"}
+    return head | Manifest.model_json_schema(mode="serialization")
+
+
 def dump_manifest(manifest: Manifest) -> bytes:
     """The manifest as published: UTF-8 JSON, stable order."""
     return (json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n").encode()

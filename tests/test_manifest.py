@@ -1,0 +1,148 @@
+"""The manifest: what is published reads back, what is not one is refused, choices are remembered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import narration.manifest
+from narration.errors import StoreRefused
+from narration.manifest import (
+    SCHEMA_VERSION,
+    ChunkEntry,
+    CostEntry,
+    LoudnessEntry,
+    Manifest,
+    TakeEntry,
+    carry_over,
+    dump_manifest,
+    load_manifest,
+    manifest_schema,
+)
+
+SHA = "0" * 64
+
+
+def chunk(index: int, text: str, *takes: int, override: str | None = None) -> ChunkEntry:
+    made = tuple(TakeEntry(take=take, digest=SHA, text=override) for take in (takes or (1,)))
+    return ChunkEntry(
+        index=index,
+        source_text=text,
+        text=override or text,
+        kind="text",
+        boundary="paragraph",
+        digest=SHA,
+        take=made[-1].take,
+        takes=made,
+        start=0.0,
+        end=1.0,
+        gain_db=0.0,
+        seed=1,
+        attempt=1,
+        cached=False,
+        model="draft/1",
+    )
+
+
+def manifest(*chunks: ChunkEntry) -> Manifest:
+    return Manifest(
+        id="one",
+        title="Title",
+        created="2026-01-01T00:00:00+00:00",
+        engine="draft",
+        model="draft/1",
+        voice=None,
+        script_key="scripts/x.md",
+        script_sha256=SHA,
+        settings={},
+        fingerprint=SHA,
+        sample_rate=48_000,
+        samples=48_000,
+        duration=1.0,
+        loudness=LoudnessEntry(
+            preset="video",
+            target_lufs=-14,
+            integrated_lufs=-14,
+            true_peak_dbtp=-1,
+            gain_db=0,
+            limited=False,
+            on_target=True,
+        ),
+        files=(),
+        chapters=(),
+        chunks=chunks,
+        cues=(),
+        cost=CostEntry(jobs=0, execution_seconds=0, price_per_second=0, price=0, speech_seconds=0),
+    )
+
+
+def test_what_is_written_reads_back() -> None:
+    """Nothing is lost between a run that publishes and one that goes on from there."""
+    written = manifest(chunk(1, "Hello — “quoted” ✓", 1, 2))
+    assert load_manifest(dump_manifest(written), name="m") == written
+
+
+def test_the_published_schema_is_the_models_own() -> None:
+    """`video_agent` may rely on the file beside the code."""
+    published = json.loads(Path(narration.manifest.__file__).with_name("manifest.schema.json").read_text())
+    assert published == manifest_schema()
+
+
+def test_a_manifest_holds_to_its_schema() -> None:
+    """The schema describes what is written."""
+    jsonschema.validate(json.loads(dump_manifest(manifest(chunk(1, "Hello.")))), manifest_schema())
+
+
+def test_a_newer_schema_is_refused_and_not_written_over() -> None:
+    """An old program must not destroy what a new one knows."""
+    newer = json.loads(dump_manifest(manifest())) | {"schema_version": SCHEMA_VERSION + 1}
+    with pytest.raises(StoreRefused, match="schema version"):
+        load_manifest(json.dumps(newer).encode(), name="m")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = json.loads(dump_manifest(manifest(chunk(1, "Hello."))))
+
+
+@given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
+def test_bytes_that_are_no_manifest_are_refused_by_name(data: bytes) -> None:
+    """A manifest altered behind our back is a clear error, never a crash."""
+    with pytest.raises(StoreRefused, match="m is not a manifest"):
+        load_manifest(data, name="m")
+
+
+@given(st.sampled_from(sorted(FIELDS)), json_values)
+def test_a_manifest_with_one_field_altered_is_read_or_refused(field: str, value: Any) -> None:
+    """No alteration of one field makes anything but a manifest or a refusal."""
+    altered = json.dumps(FIELDS | {field: value}).encode()
+    try:
+        load_manifest(altered, name="m")
+    except StoreRefused as refusal:
+        told = str(refusal)
+    else:
+        return
+    assert told.startswith("m ")
+
+
+def test_choices_follow_their_text_nth_to_nth() -> None:
+    """The second of two equal paragraphs keeps its own take when something is put between them."""
+    before = manifest(chunk(1, "Same."), chunk(2, "Same.", 1, 2), chunk(3, "Other.", 1, 2, 3))
+    choices, dropped = carry_over(before, ["New.", "Same.", "Another.", "Same."])
+    assert [choice and choice.take for choice in choices] == [None, 1, None, 2]
+    assert [entry.source_text for entry in dropped] == ["Other."]
+
+
+def test_a_chunk_nobody_chose_anything_for_is_not_reported_as_dropped() -> None:
+    """Only lost choices are news."""
+    assert carry_over(manifest(chunk(1, "Gone.")), ["New."])[1] == []
+    assert len(carry_over(manifest(chunk(1, "Gone.", override="Said.")), ["New."])[1]) == 1
