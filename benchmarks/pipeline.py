@@ -1,0 +1,158 @@
+"""What the pipeline adds to the workers' time, and what a wholly cached run costs.
+
+    python benchmarks/pipeline.py [--chunks 1000] [--seconds 6] [--concurrency 100]
+
+Prints the wall time of synthesis over the ideal (chunks / concurrency x seconds), beside the same
+number of empty Prefect tasks under the same concurrency, then the run again with everything
+cached, and the peak memory of each run. Loopback only; the store is a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+EMPTY_TASKS = """
+import asyncio, sys, time
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+chunks, seconds, concurrency = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+
+@task(cache_policy=NO_CACHE)
+async def wait(index):
+    await asyncio.sleep(seconds)
+
+@flow
+async def empty():
+    left = iter(range(chunks))
+    async def consume():
+        for index in left:
+            await wait(index)
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(concurrency):
+            group.create_task(consume())
+    print(time.monotonic() - began)
+
+asyncio.run(empty())
+"""
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--chunks", type=int, default=1_000)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--concurrency", type=int, default=100)
+    given = parser.parse_args()
+    ideal = given.chunks / given.concurrency * given.seconds
+    print(
+        f"{given.chunks} chunks, {given.seconds:g} s each, {given.concurrency} at once: ideal {ideal:.1f} s"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        env = _environment(Path(folder), given.concurrency)
+        worker = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("fixed_worker.py")), str(given.seconds)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert worker.stdout is not None
+            env |= {"NARRATION_RUNPOD_URL": worker.stdout.readline().strip()}
+            script = Path(folder, "script.txt")
+            script.write_text(
+                "\n\n".join(f"This is sentence number {n} of a long script." for n in range(given.chunks))
+            )
+            first = _narrate(script, env)
+            again = _narrate(script, env)
+        finally:
+            worker.kill()
+            worker.wait()
+        empty = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                EMPTY_TASKS,
+                str(given.chunks),
+                str(given.seconds),
+                str(given.concurrency),
+            ],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    _row("narrate", first["synthesize"], ideal, first)
+    _row("empty Prefect tasks", float(empty.stdout.split()[-1]), ideal, None)
+    _row("narrate, all cached", again["wall"], first["wall"], again)
+
+
+def _environment(folder: Path, concurrency: int) -> dict[str, str]:
+    return dict(os.environ) | {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "NARRATION_STORE": str(folder / "store"),
+        "NARRATION_ENGINE": "draft",
+        "NARRATION_CONCURRENCY": str(concurrency),
+        "RUNPOD_HIGGS_ENDPOINT_ID": "fixed",
+        "RUNPOD_API_KEY": "benchmark",
+    }
+
+
+def _narrate(script: Path, env: dict[str, str]) -> dict[str, float]:
+    """Wall seconds, seconds of the synthesis step, and peak memory in MB of one run."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "run", str(script), "--json"],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stdout is not None
+    steps: dict[str, float] = {}
+    peak = 0.0
+    for line in process.stderr:
+        steps.setdefault(line.partition(":")[0], time.monotonic())
+        peak = max(peak, _resident(process.pid))
+    outcome = json.loads(process.stdout.read())
+    process.wait()
+    assert outcome["failed"] == 0, outcome
+    ended = steps.get("master", time.monotonic())
+    return {
+        "wall": time.monotonic() - began,
+        "synthesize": ended - steps["plan"],
+        "peak": peak,
+    }
+
+
+def _resident(pid: int) -> float:
+    """Peak resident memory of a process so far, in MB; 0 where the system does not tell."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    line = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM: 0 kB")
+    return int(line.split()[1]) / 1024
+
+
+def _row(name: str, seconds: float, against: float, run: dict[str, float] | None) -> None:
+    memory = f", peak {run['peak']:.0f} MB" if run and run["peak"] else ""
+    print(f"{name:<22} {seconds:8.1f} s  {seconds / against:6.2f} x{memory}")
+
+
+if __name__ == "__main__":
+    main()
