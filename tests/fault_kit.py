@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding"})
@@ -17,7 +17,7 @@ SECRET = "what-a-server-should-not-say"
 
 # What a proxy does to one request. Each takes the handler, the request's body and the way to the server.
 Forward = Callable[[bytes], tuple[int, dict[str, str], bytes]]
-Fault = Callable[["_Handler", Forward], None]
+Fault = Callable[["Handler", Forward], None]
 
 
 class FaultProxy:
@@ -35,9 +35,10 @@ class FaultProxy:
         self.strip: tuple[str, ...] = ()
         self.seen: list[tuple[str, str]] = []
         self.peak = 0
+        self.connections: list[socket.socket] = []
         self._busy = 0
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.proxy = self  # type: ignore[attr-defined]  # the handler's way back
         self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -45,9 +46,12 @@ class FaultProxy:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and hang up on those who are still connected."""
         self._server.shutdown()
         self._server.server_close()
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def request(self, method: str, path: str) -> Iterator[Fault | None]:
@@ -65,9 +69,13 @@ class FaultProxy:
                 self._busy -= 1
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.proxy.connections.append(self.connection)  # type: ignore[attr-defined]  # set by FaultProxy
 
     def handle_any(self) -> None:
         proxy: FaultProxy = self.server.proxy  # type: ignore[attr-defined]  # set by FaultProxy
@@ -84,18 +92,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         proxy: FaultProxy = self.server.proxy  # type: ignore[attr-defined]  # set by FaultProxy
-        connection = http.client.HTTPConnection(proxy.upstream, timeout=30)
-        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            if name.lower() not in {"expect", "connection", *proxy.strip}:
-                connection.putheader(name, value)
-        connection.endheaders(body)
-        response = connection.getresponse()
-        data = response.read()
+        with closing(http.client.HTTPConnection(proxy.upstream, timeout=30)) as connection:
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in {"expect", "connection", *proxy.strip}:
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            response = connection.getresponse()
+            data = response.read()
         headers = {name: value for name, value in response.getheaders() if name.lower() not in _HOP_BY_HOP}
         if self.command != "HEAD":
             headers["Content-Length"] = str(len(data))
-        connection.close()
         return response.status, headers, data
 
     def answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
@@ -110,13 +117,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-
-
 def status(code: int, s3_code: str, **headers: str) -> Fault:
     """Answer with an S3 error, without asking the server."""
     xml = f"<?xml version='1.0'?><Error><Code>{s3_code}</Code><Message>the key is {SECRET}</Message></Error>"
 
-    def fault(handler: _Handler, _: Forward) -> None:
+    def fault(handler: Handler, _: Forward) -> None:
         handler.body()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         length = {} if handler.command == "HEAD" else {"Content-Length": str(len(xml))}
@@ -125,19 +130,19 @@ def status(code: int, s3_code: str, **headers: str) -> Fault:
     return fault
 
 
-def cut_upload(handler: _Handler, _: Forward) -> None:
+def cut_upload(handler: Handler, _: Forward) -> None:
     """Read half of the body, then drop the connection."""
     handler.rfile.read(int(handler.headers.get("Content-Length", 0)) // 2)
     _hang_up(handler)
 
 
-def lose_answer(handler: _Handler, forward: Forward) -> None:
+def lose_answer(handler: Handler, forward: Forward) -> None:
     """Let the server do it, then drop the connection instead of saying so."""
     forward(handler.body())
     _hang_up(handler)
 
 
-def cut_download(handler: _Handler, forward: Forward) -> None:
+def cut_download(handler: Handler, forward: Forward) -> None:
     """Promise the whole answer and drop the connection after half."""
     code, headers, data = forward(handler.body())
     handler.answer(code, headers, data[: len(data) // 2])
@@ -145,19 +150,19 @@ def cut_download(handler: _Handler, forward: Forward) -> None:
     _hang_up(handler)
 
 
-def flip(handler: _Handler, forward: Forward) -> None:
+def flip(handler: Handler, forward: Forward) -> None:
     """Change one byte of the answer on its way."""
     code, headers, data = forward(handler.body())
     handler.answer(code, headers, data[:-1] + bytes([data[-1] ^ 1]) if data else data)
 
 
-def stall(handler: _Handler, _: Forward) -> None:
+def stall(handler: Handler, _: Forward) -> None:
     """Take the request and say nothing for a while."""
     handler.body()
     time.sleep(1.5)
     _hang_up(handler)
 
 
-def _hang_up(handler: _Handler) -> None:
+def _hang_up(handler: Handler) -> None:
     handler.close_connection = True
     handler.connection.shutdown(socket.SHUT_RDWR)

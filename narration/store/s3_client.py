@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import boto3
@@ -22,8 +23,8 @@ ATTEMPTS = 5  # of one request, with backoff between them, on 5xx, throttling an
 def s3_client() -> S3Client:
     """Make a client, safe to share between threads; touches no network.
 
-    Credentials, region and endpoint (`AWS_ENDPOINT_URL`) come from the environment, the AWS
-    files or the machine's role. At an endpoint of one's own, buckets are addressed by path.
+    Credentials, region (`AWS_REGION`) and endpoint (`AWS_ENDPOINT_URL`) come from the environment,
+    the AWS files or the machine's role. At an endpoint of one's own, buckets are addressed by path.
     Raises `SettingsError` for settings that boto3 cannot read.
     """
     config = Config(
@@ -40,7 +41,9 @@ def s3_client() -> S3Client:
     )
     try:
         session = boto3.session.Session()
-        client: S3Client = session.client("s3", config=config, region_name=session.region_name or "us-east-1")
+        # boto3 alone among Amazon's SDKs does not know AWS_REGION.
+        region = os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
+        client: S3Client = session.client("s3", config=config, region_name=region)
     except (BotoCoreError, ValueError) as error:
         raise SettingsError(
             f"the AWS settings cannot be used: {type(error).__name__}",

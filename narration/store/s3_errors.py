@@ -112,6 +112,10 @@ def explained(action: str, location: str) -> Iterator[None]:
         raise _explain_answer(error, f"cannot {action} {location}") from None
     except BotoCoreError as error:
         raise _explain_trouble(error, f"cannot {action} {location}") from None
+    except RecursionError:
+        # Redirected without being told the region, botocore asks for it, is redirected, asks for it...
+        reason, remedy = _REFUSALS["PermanentRedirect"]
+        raise StoreRefused(f"cannot {action} {location}: {reason}", remedy=remedy) from None
 
 
 def _explain_answer(error: ClientError, subject: str) -> StoreError:
