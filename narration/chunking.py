@@ -154,9 +154,8 @@ def _packs(sentences: Iterable[_Sentence], limit: int, short: int) -> list[list[
         packs[-1].append(sentence)
         size += 1 + len(sentence.text)
     for lender, borrower in pairwise(packs):
-        while len(lender) > 1 and _size(borrower) < short <= _size(lender[:-1]):
-            if _size([lender[-1], *borrower]) > limit:
-                break
+        # What is lent fits: it is shorter than the limit by what the lender keeps.
+        while _size(borrower) < short <= _size(lender[:-1]):
             borrower.insert(0, lender.pop())
     return packs
 

@@ -28,9 +28,9 @@ _VIRAMA = 9  # canonical combining class of the marks that fuse an Indic consona
 def split_long(sentence: str, *, limit: int, least: int) -> list[str]:
     """`sentence` in parts of at most `limit` characters, without outer spaces, in order.
 
-    Parts are as long as they can be, and none but the only one is shorter than `least` where
-    words allow it; a third of `limit` is the least before a clause. Inside a word the cut falls
-    between characters as a reader sees them (grapheme clusters), unless one is over the limit.
+    Parts are as long as they can be: at least a third of `limit` before a clause, and `least`
+    before a word, or that word is cut. Inside a word the cut falls between characters as a reader
+    sees them (grapheme clusters), unless one is over the limit.
     """
     parts: list[str] = []
     begin = 0

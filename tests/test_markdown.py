@@ -55,6 +55,7 @@ H, P, L = "heading", "paragraph", "item"
             "One[^1] two.[^note]\n\n[^1]: A note\ngoes on.\n[^note]: http://x.y\n\nThree",
             [(P, 0, "One two."), (P, 0, "Three")],
         ),
+        ("One[^1]\n[^1]: note\n\nSee [^here](http://x.y).", [(P, 0, "One"), (P, 0, "See ^here.")]),
         ("One\n\n***\n\n- - -\n\nTwo", [(P, 0, "One"), (P, 0, "Two")]),
         ("<|eot_id|> 1 < 2 > 0 a<|b|>c", [(P, 0, "<|eot_id|> 1 < 2 > 0 a<|b|>c")]),
     ],
@@ -88,6 +89,7 @@ def test_the_title_is_the_front_matters_or_the_first_level_1_heading(source: str
 def test_front_matter_is_not_spoken_and_prose_between_dashes_is() -> None:
     """Only YAML at the very top is front matter; anything that is prose there is spoken."""
     assert texts(markdown("---\ntitle: X\ndate: 2024-01-01\n---\nText")) == ["Text"]
+    assert texts(markdown("---\n\n# One\n\n---\nTwo")) == ["One", "Two"]
     assert texts(markdown("---\nHello there, friend\n\n---\nText")) == ["Hello there, friend", "Text"]
     assert texts(markdown("---\nkey: value\nBut then prose\n\n---\nText"))[-2:] == [
         "key: value But then prose",

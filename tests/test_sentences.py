@@ -30,6 +30,7 @@ from narration.sentences import split_sentences
         ["(This is a note.)", "He left (sadly).", "She stayed."],
         ["The price rose to 20.", "Then it fell by 3.5 percent.", "It cost $5.83 a ton."],
         ["the cat sat.", "the dog ran."],
+        ["The U.S. Navy ♨ paid Dr. Smith ∯ a visit.", "Dr. Who ☏ left ♟ at five.", "Then ☝ more."],
         ["مرحبا بكم.", "كيف حالك؟", "بخير."],
         ["नमस्ते।", "आप कैसे हैं?", "ठीक।"],
     ],
@@ -58,7 +59,7 @@ def test_a_paragraph_that_pysbd_alters_falls_back_to_plain_ends(monkeypatch: pyt
     """When pysbd's sentences are not the text, or it fails, simple rules still find most sentences."""
     text = "One is here. Two is there! Three?"
     for answer in (
-        ["One is here.", "Two is  there!", "Three?"],
+        ["One is here.", "Two is not really there!", "Three?"],
         ["One is here."],
         ["One is here.", "Three?"],
         None,
@@ -114,10 +115,32 @@ def test_pysbd_sees_each_part_of_a_long_paragraph_a_bounded_number_of_times(
     assert "".join(found).replace(" ", "") == paragraph.replace(" ", "")
 
 
-def test_windows_do_not_show_in_the_sentences() -> None:
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Number {} says that Dr. Smith paid $5.83 at 5 p.m. on Jan. 5.",
+        "It is {}.",
+        "“It is {}. Yes.” So he said.",
+    ],
+)
+def test_windows_do_not_show_in_the_sentences(sentence: str) -> None:
     """A long paragraph has the sentences of its parts, wherever the windows fall."""
-    parts = [f"Sentence {n} says that Dr. Smith paid $5.8{n} at 5 p.m. on Jan. 5." for n in range(500)]
-    assert split_sentences(" ".join(parts)) == parts
+    one = split_sentences(sentence.format(0))
+    many = split_sentences(" ".join(sentence.format(0) for _ in range(24_000 // len(sentence))))
+    assert many == one * (24_000 // len(sentence))
+
+
+def test_windows_advance_whatever_pysbd_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each window shows one early boundary and no more, the next does not begin there."""
+    seen: list[int] = []
+
+    def one_early(window: str, within_quotes: bool) -> list[int]:  # noqa: ARG001 - the room's signature
+        seen.append(len(window))
+        return [5]
+
+    monkeypatch.setattr(sentences, "_starts_in", one_early)
+    split_sentences("Word. " * 10_000)
+    assert sum(seen) <= 60_000
 
 
 @pytest.mark.timeout(20)
@@ -140,6 +163,7 @@ def test_parts_avoid_scraps() -> None:
     """A cut leaves neither a scrap before it nor after it, where words allow."""
     assert min(map(len, split_long("ab " * 34 + "ab.", limit=100, least=20))) >= 20
     assert min(map(len, split_long("Well, " + "word " * 30, limit=100, least=20))) >= 20
+    assert min(map(len, split_long("I " + "word" * 60, limit=100, least=20))) >= 20
 
 
 def test_dashes_between_numbers_are_no_clause() -> None:
@@ -147,3 +171,12 @@ def test_dashes_between_numbers_are_no_clause() -> None:
     text = "the years from 1956–1960 and on to the others 1961–1970 and all"
     assert all("–" not in part[-1] for part in split_long(text, limit=30, least=5))
     assert split_long("some words come here — and others come after it", limit=30, least=5)[0].endswith("—")
+
+
+def test_a_part_is_filled_to_the_limit_and_not_beyond() -> None:
+    """The space after a part does not count, and a mark without a space after it does."""
+    full = "a" * 59 + " " + "b" * 40
+    assert split_long(f"{full} {'c' * 70}", limit=100, least=20)[0] == full
+    for mark in "—。，：":
+        assert len(split_long("a" * 100 + mark + "b" * 70, limit=100, least=20)[0]) == 100
+        assert len(split_long("a" * 99 + mark + "b" * 70, limit=100, least=20)[0]) == 100
