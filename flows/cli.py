@@ -17,9 +17,8 @@ from flows import terminal
 from narration.errors import ChunksFailed, InputError, NarrationError, SettingsError
 from narration.planning import Plan, make_plan, narration_slug
 from narration.report import RunReport
-from narration.script import Script, read_script
+from narration.script import Script, read_script, script_suffix
 from narration.settings import RUNPOD_URL, Settings, read_settings
-from narration.sources import script_suffix
 from narration.store import Store, open_store, validate_id
 from narration.voices import add_voice, check_voice, choose_voice, list_voices
 

@@ -18,7 +18,7 @@ from narration.errors import ScriptError
 from narration.markdown import parse_markdown
 from narration.paragraph import Paragraph, is_speakable, tidy
 
-__all__ = ["MAX_SCRIPT_BYTES", "Paragraph", "Script", "parse_script", "read_script"]
+__all__ = ["MAX_SCRIPT_BYTES", "Paragraph", "Script", "parse_script", "read_script", "script_suffix"]
 
 MAX_SCRIPT_BYTES = 10_000_000  # over a week of speech; more is not a script but a mistake
 MARKDOWN_SUFFIXES = {".md", ".markdown"}
@@ -93,6 +93,11 @@ def parse_script(data: bytes, *, name: str, markdown: bool | None = None) -> Scr
             f"{name}: holds nothing speakable: {left_out}", remedy="write the words to be spoken into it"
         )
     return Script(spoken, title, hashlib.sha256(data).hexdigest(), data)
+
+
+def script_suffix(name: str) -> str:
+    """`.md` for a name whose content is read as Markdown, `.txt` for every other."""
+    return ".md" if PurePath(name).suffix.lower() in MARKDOWN_SUFFIXES else ".txt"
 
 
 def _decode(data: bytes, name: str) -> str:

@@ -9,7 +9,7 @@ from narration.errors import InputError, ScriptError, SettingsError
 from narration.fetch import FetchError, fetch
 from narration.manifest import Manifest, load_manifest
 from narration.planning import published_id
-from narration.script import MARKDOWN_SUFFIXES, MAX_SCRIPT_BYTES, Script, parse_script
+from narration.script import MAX_SCRIPT_BYTES, Script, parse_script, script_suffix
 from narration.settings import Settings
 from narration.store import Store
 
@@ -40,11 +40,6 @@ def read_reference(store: Store, reference: str | None, settings: Settings) -> t
     name, data = _read(store, reference, settings)
     script = parse_script(data, name=name)
     return script, store.put_script(data, script_suffix(name))
-
-
-def script_suffix(name: str) -> str:
-    """`.md` for what is read as Markdown, `.txt` for everything else."""
-    return ".md" if PurePosixPath(name).suffix.lower() in MARKDOWN_SUFFIXES else ".txt"
 
 
 def _read(store: Store, reference: str, settings: Settings) -> tuple[str, bytes]:
