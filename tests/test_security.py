@@ -1,0 +1,165 @@
+"""Nobody gets in by a script, an id or an address, and no key gets out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+from flow_kit import FOUR_CHUNKS, Place, draft_endpoint, place, prefect_url
+
+from narration.errors import NarrationError, ScriptError, SettingsError
+from narration.markup import html_text, plain
+from narration.settings import read_settings
+from narration.sources import read_reference
+from narration.store import open_store
+
+__all__ = ["draft_endpoint", "place", "prefect_url"]  # fixtures
+
+HOSTILE = """# <script>alert(1)</script> [click](javascript:alert(1))
+
+![x](https://example.com/pixel.png) A sentence with `code` and | pipes | and <img src=x onerror=alert(1)>.
+
+Normal words &lt;b&gt;not bold&lt;/b&gt; go on here.
+"""
+
+
+def everything_on(url: str) -> str:
+    """All that a Prefect server remembers of runs: states, parameters, logs, artifacts, events."""
+    told = []
+    for path in ("flow_runs", "task_runs", "logs", "artifacts", "deployments", "work_pools"):
+        offset = 0
+        while True:
+            page = httpx.post(
+                f"{url}/{path}/filter", json={"limit": 200, "offset": offset}, timeout=30
+            ).json()
+            told.append(json.dumps(page))
+            offset += 200
+            if len(page) < 200:
+                break
+    told.append(json.dumps(httpx.post(f"{url}/events/filter", json={"limit": 50}, timeout=30).json()))
+    return "".join(told)
+
+
+def arguments_of_all_processes() -> str:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue
+    return "\n".join(found)
+
+
+def test_a_run_leaves_its_key_nowhere(place: Place) -> None:
+    """Not in the store, the server's memory, the output or any process's arguments; won or lost."""
+    key = place.env["RUNPOD_API_KEY"]
+    script = place.write("four.md", FOUR_CHUNKS)
+    process = place.start("run", str(script))
+    seen = arguments_of_all_processes()
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    wrong = "rpa_" + "WRONGKEY" * 5
+    lost = place.narrate(
+        "run", str(place.write("b.md", FOUR_CHUNKS + "\n\nMore words are here.\n")), RUNPOD_API_KEY=wrong
+    )
+    assert lost.returncode == 2
+    assert "RUNPOD_API_KEY" in lost.stderr
+    stored = b"".join(path.read_bytes() for path in place.folder.rglob("*") if path.is_file())
+    remembered = everything_on(place.env["PREFECT_API_URL"])
+    assert "four-draft" in remembered  # the haystack is the right one
+    for secret in (key, wrong):
+        for where in (seen, out, err, lost.stdout, lost.stderr, remembered, stored.decode(errors="replace")):
+            assert secret not in where
+
+
+def test_hostile_markup_in_a_script_stays_text(place: Place) -> None:
+    """Neither the review page nor an artifact lets a script's text become markup."""
+    answer = place.json("run", str(place.write("hostile.md", HOSTILE)))
+    page = Path(answer["files"]["html"]).read_text(encoding="utf-8")
+    assert "<img" not in page
+    assert page.count("<script>") == 1  # the page's own
+    assert "javascript:" not in page.replace(html_text("javascript:alert(1)"), "")
+    assert "default-src 'none'" in page
+
+
+@pytest.mark.parametrize(
+    "text", ["[a](javascript:x)", "![i](http://h/p)", "<b>", "a|b", "`x`", "# t", "a\nb", "*e*_f_"]
+)
+def test_plain_text_renders_as_itself(text: str) -> None:
+    """Every character that Markdown could take for markup is escaped, and no line ends."""
+    from markdown_it import MarkdownIt
+
+    rendered = MarkdownIt("commonmark").enable("table").render(plain(text))
+    assert rendered.strip() == f"<p>{html_text(' '.join(text.split()))}</p>"
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "inbox/../scripts/x.md",
+        "inbox/../../secret.md",
+        "scripts/..",
+        "file:///etc/passwd",
+        "http://127.0.0.1/x.md",
+        "https://127.0.0.1/x.md",
+        "https://[::1]/x.md",
+        "https://169.254.169.254/latest/meta-data",
+        "https://user:pass@127.0.0.1/x.md",
+        "s3://other-bucket/x.md",
+        "voices/me/voice.json",
+        "narrations/x/manifest.json",
+        "C:\\Windows\\win.ini",
+        "inbox/\x00.md",
+    ],
+)
+def test_a_scripts_reference_leads_nowhere_else(
+    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deployments read the store's scripts, public https and one allowed folder."""
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (tmp_path / "secret.md").write_text("Secret words.")
+    monkeypatch.setenv("NARRATION_SCRIPT_FOLDER", str(allowed))
+    store = open_store(str(tmp_path / "store"))
+    with pytest.raises(NarrationError) as refused:
+        read_reference(store, reference, read_settings())
+    assert "Secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_link_out_of_the_allowed_folder_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read lies in the folder, not behind it."""
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (tmp_path / "secret.md").write_text("Secret words.")
+    (allowed / "link.md").symlink_to(tmp_path / "secret.md")
+    (allowed / "good.md").write_text("Good words.")
+    monkeypatch.setenv("NARRATION_SCRIPT_FOLDER", str(allowed))
+    store = open_store(str(tmp_path / "store"))
+    with pytest.raises(SettingsError):
+        read_reference(store, "link.md", read_settings())
+    script, key = read_reference(store, "good.md", read_settings())
+    assert store.read_script(key) == script.source
+
+
+def test_paths_are_not_read_where_no_folder_is_allowed(tmp_path: Path) -> None:
+    """The default of a deployment is the store and https."""
+    (tmp_path / "here.md").write_text("Words.")
+    with pytest.raises(SettingsError, match="NARRATION_SCRIPT_FOLDER"):
+        read_reference(open_store(str(tmp_path / "store")), "here.md", read_settings())
+
+
+def test_a_form_takes_a_hundred_kilobytes(tmp_path: Path) -> None:
+    """More belongs into the store."""
+    from narration.sources import read_text
+
+    store = open_store(str(tmp_path / "store"))
+    with pytest.raises(ScriptError, match="form"):
+        read_text(store, "word " * 30_000)
+    assert not (tmp_path / "store").exists()
