@@ -69,7 +69,7 @@ async def _round(
     await show_failure(planned, ledger, how_to_retry(planned))
     ledger.require_all(planned, remedy=how_to_retry(planned))
     clips = ledger.clips(planned)
-    manifest = published_already(store, settings, planned, clips)
+    manifest = await published_already(store, settings, sealed(planned), sealed(clips))
     if manifest is None:
         tell_step("master", planned, ledger)
         async with workshop() as folder:

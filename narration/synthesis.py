@@ -19,6 +19,7 @@ from narration.endpoint import Endpoint, JobPolicy, JobResult
 from narration.errors import (
     BadAudio,
     BadResult,
+    Damaged,
     EndpointError,
     EndpointRefused,
     EndpointUnavailable,
@@ -218,7 +219,12 @@ class Synthesizer:
         clip = await self._in_thread(lambda: self._store.find_clip(previous))
         if clip is None:
             raise QualityError("the chunk before has no clip to continue from", retryable=False)
-        flac = await self._in_thread(lambda: self._store.read_clip(clip))
+        try:
+            flac = await self._in_thread(lambda: self._store.read_clip(clip))
+        except Damaged:
+            # Its size was right, so that no plan noticed: gone, it is made again by the next one.
+            await self._in_thread(lambda: self._store.discard_clip(previous))
+            raise
         return await self._in_thread(lambda: cut_context(flac, clip.sidecar.text))
 
     def _examine(self, planned: PlannedChunk, result: JobResult, attempt: int, seed: int) -> _Candidate:

@@ -16,9 +16,12 @@ from narration.finishing import Finished, finish
 from narration.planning import Plan
 from narration.settings import Settings
 from narration.store import AudioClip, Store
+from tasks.retrying import BRIEFLY, is_transient
 
 
-@task(cache_policy=NO_CACHE)
+@task(
+    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
+)
 async def master(
     store: Store, settings: Settings, plan: Plan, clips: Mapping[str, AudioClip], folder: Path
 ) -> Finished:

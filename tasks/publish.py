@@ -22,15 +22,21 @@ from tasks.retrying import BRIEFLY, is_transient
 PUBLISHED = "narration.published"
 
 
-def published_already(
+@task(
+    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
+)
+async def published_already(
     store: Store, settings: Settings, plan: Plan, clips: Mapping[str, AudioClip]
 ) -> Manifest | None:
     """The manifest that the store has, if publishing would bring the same narration again."""
     manifest = plan.manifest
     if manifest is None or manifest.fingerprint != fingerprint(plan, clips, settings):
         return None
-    intact = all(store.has_file(entry.key, entry.size) for entry in manifest.files)
-    return manifest if intact else None
+
+    def intact(published: Manifest) -> bool:
+        return all(store.has_file(entry.key, entry.size) for entry in published.files)
+
+    return manifest if await asyncio.to_thread(intact, manifest) else None
 
 
 @task(

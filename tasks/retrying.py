@@ -7,7 +7,7 @@ from typing import Any
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 
-from narration.errors import NarrationError
+from narration.errors import Damaged, ManifestConflict, NarrationError
 
 BRIEFLY = [1.0, 3.0, 9.0]
 """Seconds between tries of a step on the store; what outlasts them fails the run."""
@@ -20,6 +20,11 @@ JITTER = 0.5
 
 
 def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether the failure itself says that trying again helps; a bug never does."""
+    """Whether the failure itself says that the same step again may help; a bug never does.
+
+    What is damaged, and a manifest that somebody else replaced, need a new plan instead.
+    """
     error = state.data
+    if isinstance(error, Damaged | ManifestConflict):
+        return False
     return isinstance(error, NarrationError) and error.retryable
