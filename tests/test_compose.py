@@ -1,0 +1,216 @@
+"""The compose file: what it promises as text, and its commands run for real as far as there is no Docker."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from moto.server import ThreadedMotoServer
+from postgres_kit import free_port, running_postgres
+from prefect_kit import running
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SETTINGS = {  # what a person writes into .env
+    "POSTGRES_PASSWORD": "example",
+    "AWS_ACCESS_KEY_ID": "narrator",
+    "AWS_SECRET_ACCESS_KEY": "narrator-secret",
+    "RUNPOD_API_KEY": "rpa_the_key_for_jobs",
+    "RUNPOD_HIGGS_ENDPOINT_ID": "ep1",
+}
+PATIENCE = 120.0  # s
+
+
+def interpolated(value: Any, settings: Mapping[str, str] = SETTINGS) -> Any:
+    """`value` with its ${VARIABLES} filled in as Compose does: `:-` a default, `:?` a must."""
+
+    def fill(found: re.Match[str]) -> str:
+        name, kind, text = found[1], found[2], found[3]
+        if settings.get(name):
+            return settings[name]
+        assert kind == ":-", f"{name} is missing: {text}"
+        return text
+
+    if isinstance(value, Mapping):
+        return {key: interpolated(inner, settings) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [interpolated(inner, settings) for inner in value]
+    return re.sub(r"\$\{(\w+)(:[-?])([^}]*)\}", fill, value) if isinstance(value, str) else value
+
+
+# What it promises
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_image_is_pinned(name: str) -> None:
+    """Tomorrow's `up` starts what today's did."""
+    tag = SERVICES[name]["image"].rpartition(":")[2]
+    assert re.search(r"\d+[.-]\d+", tag), tag
+    if "build" in SERVICES[name]:
+        version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+        assert tag == version
+        assert re.search(rf"^FROM \S+ AS {SERVICES[name]['build']['target']}$", dockerfile(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_are_published_on_loopback_only(name: str) -> None:
+    """Nothing that lacks a login is reachable from another machine."""
+    assert all(str(port).startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+    assert "network_mode" not in SERVICES[name]
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name != "setup"])
+def test_everything_that_stays_up_says_whether_it_is_well(name: str) -> None:
+    """Each long-lived service has a health check and comes back after a crash."""
+    assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_no_secret_stands_in_the_file() -> None:
+    """Passwords and keys come from `.env`, and only the setup reads all of it."""
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search(r"PASSWORD|SECRET|KEY|USER$", variable) and variable != "POSTGRES_USER":
+                assert re.fullmatch(r"\$\{\w+:\?[^}]*\}", value), f"{name}: {variable}"
+        assert ("env_file" in service) == (name == "setup")
+
+
+@pytest.mark.parametrize("missing", ["POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_a_missing_password_is_asked_for(missing: str) -> None:
+    """Nothing starts with an empty password."""
+    with pytest.raises(AssertionError, match=f"{missing} is missing"):
+        interpolated(SERVICES, {name: value for name, value in SETTINGS.items() if name != missing})
+
+
+def test_things_start_in_the_order_they_need_each_other() -> None:
+    """Workers wait for the setup, the setup for server and store, the server for its database."""
+    needs = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
+    assert needs["server"] == {"postgres": {"condition": "service_healthy"}}
+    assert needs["setup"] == {key: {"condition": "service_healthy"} for key in ("server", "minio")}
+    assert needs["worker"] == {"setup": {"condition": "service_completed_successfully"}}
+
+
+def test_the_number_of_workers_is_a_setting() -> None:
+    """Two by default, as many as asked for."""
+    replicas = SERVICES["worker"]["deploy"]["replicas"]
+    assert interpolated(replicas) == "2"
+    assert interpolated(replicas, SETTINGS | {"NARRATION_WORKERS": "5"}) == "5"
+    assert "ports" not in SERVICES["worker"]  # a published port could be had by one of them only
+    assert "container_name" not in SERVICES["worker"]
+
+
+def dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text()
+
+
+# What it starts
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine in Compose's stead: where each `host:port` of the compose file really is."""
+
+    folder: Path
+    addresses: Mapping[str, str]
+
+    def env(self, service: str) -> dict[str, str]:
+        """The environment that the service would have, with the project's programs on PATH."""
+        variables = interpolated(SERVICES[service].get("environment", {}))
+        if "env_file" in SERVICES[service]:
+            variables = SETTINGS | variables
+        path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        home = {"HOME": str(self.folder), "PREFECT_HOME": str(self.folder / service), "COLUMNS": "200"}
+        return path | home | {name: self.here(value) for name, value in variables.items()}
+
+    def command(self, service: str) -> list[str]:
+        return [self.here(part) for part in SERVICES[service]["command"]]
+
+    def here(self, text: str) -> str:
+        for there, real in self.addresses.items():
+            text = text.replace(there, real)
+        return text
+
+    def is_well(self, service: str) -> bool:
+        """Whether the service's own health check passes."""
+        check = [self.here(part) for part in SERVICES[service]["healthcheck"]["test"][1:]]
+        done = subprocess.run(check, check=False, capture_output=True, env=self.env(service))
+        return done.returncode == 0
+
+    def wait_until_well(self, service: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not self.is_well(service):
+            stopped = process.poll() is not None or time.monotonic() > deadline
+            assert not stopped, log.read_text(errors="replace")[-5_000:]
+            time.sleep(0.3)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """PostgreSQL and an S3 server, and free ports for the rest."""
+    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3.start()
+    server, health = str(free_port()), str(free_port())
+    with running_postgres() as url:
+        database = re.search(r"127\.0\.0\.1:\d+", url)
+        assert database is not None
+        addresses = {
+            "postgres:5432": database[0],
+            "server:4200": f"127.0.0.1:{server}",
+            "minio.localhost:9000": "{}:{}".format(*s3.get_host_and_port()),
+            "0.0.0.0": "127.0.0.1",
+            "4200": server,
+            ":8080": f":{health}",
+        }
+        yield Machine(tmp_path, addresses)
+    s3.stop()
+
+
+def test_the_stack_comes_up(machine: Machine) -> None:
+    """Server on PostgreSQL, setup with bucket, pool and deployments, a worker: each by its own command."""
+    (machine.folder / "prefect.yaml").write_bytes((ROOT / "prefect.yaml").read_bytes())
+    log = machine.folder / "log"
+    with running(machine.command("server"), machine.env("server"), log) as server:
+        machine.wait_until_well("server", server, log)
+        api = machine.here("http://server:4200/api")
+
+        for _ in range(2):  # `up` again runs the setup again
+            done = subprocess.run(
+                machine.command("setup"),
+                check=False,
+                capture_output=True,
+                text=True,
+                env=machine.env("setup"),
+                cwd=machine.folder,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr.count("Nothing to do.") == 2  # bucket and server
+        assert "rpa_the_key" not in done.stdout + done.stderr
+        deployments = httpx.post(f"{api}/deployments/filter", json={}).json()
+        named = {
+            deployment["name"]
+            for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+        }
+        assert {deployment["name"] for deployment in deployments} == named
+        assert {deployment["work_pool_name"] for deployment in deployments} == {"narration"}
+        assert all("narration" in deployment["tags"] for deployment in deployments)
+
+        health = {"PREFECT_WORKER_WEBSERVER_PORT": machine.addresses[":8080"].removeprefix(":")}
+        with running(machine.command("worker"), machine.env("worker") | health, log) as worker:
+            machine.wait_until_well("worker", worker, log)
+            deadline = time.monotonic() + PATIENCE
+            while not (seen := httpx.post(f"{api}/work_pools/narration/workers/filter", json={}).json()):
+                assert time.monotonic() < deadline, log.read_text(errors="replace")[-5_000:]
+                time.sleep(0.3)
+            assert [one["status"] for one in seen] == ["ONLINE"]
