@@ -87,7 +87,7 @@ def audio_sha256(data: bytes) -> str:
 class _Memory(io.BytesIO):
     """Bytes as a file in which seeking before the start stays at the start.
 
-    libmpg123 looks for a tag 128 bytes before the end of files shorter than that.
+    libsndfile seeks there in malformed files, from a callback that can only print an exception.
     """
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:

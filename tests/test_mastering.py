@@ -350,9 +350,8 @@ def _endless() -> Generator[bytes | memoryview]:
 @pytest.mark.usefixtures("children")
 def test_what_ffmpeg_says_last_is_in_the_error() -> None:
     """A failing child's last words are told in one bounded, printable line."""
-    program = (
-        "import sys; sys.stderr.write('x' * 9999 + '\\n' + 'cannot\\x1b[31m do it\\n' * 500); sys.exit(3)"
-    )
+    line = "'cannot\\x1b[31m do it' + 'y' * 999 + '\\n'"
+    program = f"import sys; sys.stderr.write('x' * 9999 + '\\n' + ({line}) * 500); sys.exit(3)"
     with pytest.raises(MasteringError, match=r"status 3: .*cannot .*do it") as caught:
         feed([sys.executable, "-c", program], _endless(), timeout=30)
     assert len(str(caught.value)) < 800

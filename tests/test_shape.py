@@ -10,6 +10,7 @@ import pytest
 from audio_kit import RATE, silence, speak, tone
 from numpy.typing import NDArray
 
+from narration import loudness
 from narration.ffmpeg_process import find_ffmpeg
 from narration.loudness import integrated_loudness
 from narration.shape import shape_of
@@ -44,6 +45,17 @@ def test_loudness_agrees_with_ffmpeg(text: str, voice: str, wpm: int, gain: floa
 def test_loudness_is_calibrated() -> None:
     """A full-scale sine of 997 Hz reads -3.01 LUFS, as the standard says."""
     assert integrated_loudness(tone(5, hertz=997, level=1.0), RATE) == pytest.approx(-3.01, abs=0.05)
+
+
+def test_filtering_in_blocks_shows_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filtered block by block, a waveform is what it is filtered at once."""
+    waveform = tone(9, hertz=40) + tone(9, hertz=3_000)
+    in_blocks = loudness._k_weighted(waveform, RATE)
+    monkeypatch.setattr(loudness, "_TRANSFORM", 2**19)
+    loudness._response.cache_clear()
+    at_once = loudness._k_weighted(waveform, RATE)
+    loudness._response.cache_clear()
+    np.testing.assert_allclose(in_blocks, at_once, atol=0.01)
 
 
 def test_silence_does_not_dilute_loudness() -> None:
