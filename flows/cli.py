@@ -162,18 +162,18 @@ def _stand_in(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _plan_of(given: argparse.Namespace, settings: Settings) -> tuple[Store, Script, Plan]:
-    """Read and plan a script file; nothing is written."""
+def _plan_of(given: argparse.Namespace, settings: Settings, *, importing: bool) -> tuple[Store, Script, Plan]:
+    """Read and plan a script file; nothing is written but, with `importing`, the default voice."""
     narration_id = validate_id(given.id) if given.id else narration_slug(given.script.stem)
     script = read_script(given.script)
     store = open_store(settings.store)
-    voice = choose_voice(store, settings, importing=False)
+    voice = choose_voice(store, settings, importing=importing)
     plan = make_plan(store, script, narration_id=narration_id, settings=settings, voice=voice)
     return store, script, plan
 
 
 def _plan(given: argparse.Namespace) -> int:
-    _, _, plan = _plan_of(given, _settings(given))
+    _, _, plan = _plan_of(given, _settings(given), importing=False)
     if not given.json:
         terminal.result(terminal.describe_plan(plan))
         return DONE
@@ -212,7 +212,7 @@ def _plan(given: argparse.Namespace) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     settings = _settings(given)
-    store, script, plan = _plan_of(given, settings)
+    store, script, plan = _plan_of(given, settings, importing=True)
     reference = store.put_script(script.source, script_suffix(given.script.name))
 
     async def flow() -> dict[str, Any]:

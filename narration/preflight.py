@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from narration import voices
 from narration.endpoint import Endpoint, Health
-from narration.errors import EndpointError, NarrationError, SettingsError
+from narration.endpoint.management import endpoint_state
+from narration.errors import EndpointError, EndpointRefused, NarrationError, SettingsError
 from narration.planning import Plan
 from narration.settings import RUNPOD_URL, Settings
 from narration.store import Store, open_store
@@ -44,7 +45,11 @@ def check_store(store: Store) -> Finding:
         store.check_writable()
     except NarrationError as error:
         return _failed("store", error)
-    return Finding("store", True, f"{store.location} is writable")
+    message = f"{store.location} is writable"
+    if not store.supports_concurrent_writers():
+        remedy = "one run at a time for each narration, or a server with If-Match and If-None-Match"
+        return Finding("store", None, f"{message}, but keeps no two writers apart", remedy)
+    return Finding("store", True, message)
 
 
 def check_ffmpeg(settings: Settings) -> Finding:
@@ -66,15 +71,34 @@ async def check_endpoint(settings: Settings) -> Finding:
     except NarrationError as error:
         error.message = f"{settings.runpod_url}/{settings.endpoint_id}: {error.message}"
         return _failed("endpoint", error)
+    if settings.management_key is not None and settings.runpod_url == RUNPOD_URL:
+        closed = await asyncio.to_thread(_closed, settings, settings.management_key.get_secret_value())
+        if closed is not None:
+            return closed
     return _judge(settings, health)
+
+
+def _closed(settings: Settings, key: str) -> Finding | None:
+    """A finding if the management API says that no worker may start, which `/health` does not tell."""
+    try:
+        state = endpoint_state(settings.endpoint_id or "", key)
+    except NarrationError:
+        return None  # it would only have told more
+    if not state.closed:
+        return None
+    message = f"endpoint {state.name} may have 0 workers, as RunPod sets it after seven idle days"
+    remedy = "raise its maximum in the console or by `python -m infra.runpod_endpoint`"
+    return Finding("endpoint", False, message, remedy, EndpointRefused(message, remedy=remedy))
 
 
 def _judge(settings: Settings, health: Health) -> Finding:
     workers = health.workers
-    able = workers.idle + workers.ready + workers.running + workers.initializing
-    seen = f"{able} workers, {workers.throttled} throttled, {workers.unhealthy} unhealthy"
+    seen = (
+        f"workers: {workers.idle} idle, {workers.running} running, {workers.initializing} starting, "
+        f"{workers.throttled} throttled, {workers.unhealthy} unhealthy"
+    )
     name = f"endpoint {settings.endpoint_id}"
-    if able:
+    if workers.idle or workers.ready or workers.running or workers.initializing:
         return Finding("endpoint", True, f"{name}: {seen}, {health.jobs.in_queue} jobs queued")
     if workers.unhealthy:
         message = f"{name} has only unhealthy workers: they crash at start"

@@ -91,21 +91,15 @@ async def _run_chains(
     ledger: Ledger,
 ) -> None:
     stopped: list[BaseException] = []
+    tried = {planned.digest: asyncio.Event() for chain in chains for planned in chain}
 
     async def run(chain: list[PlannedChunk]) -> None:
         for planned in chain:
-            if stopped:
-                ledger.failed[planned.digest] = stopped[0]
-                continue
-            try:
-                ledger.made[planned.digest] = await synthesize(
-                    planned.chunk.index, sealed(planned), sealed(synthesizer), settings.endpoint_limit
-                )
-            except Exception as error:  # noqa: BLE001  # one chunk's bug must not cost the others' clips
-                ledger.failed[planned.digest] = error
-                if concerns_every_chunk(error) or (not ledger.made and isinstance(error, EndpointError)):
-                    stopped.append(error)
+            if planned.previous in tried:  # it is of an earlier chain, or of this one: no waiting in a circle
+                await tried[planned.previous].wait()
+            await _attempt(planned, synthesizer, settings, ledger, stopped)
             tell_step("synthesize", plan, ledger)
+            tried[planned.digest].set()
 
     await run(chains[0])
     waiting = iter(chains[1:])
@@ -117,6 +111,27 @@ async def _run_chains(
     async with asyncio.TaskGroup() as group:
         for _ in range(min(settings.concurrency, len(chains) - 1)):
             group.create_task(consume())
+
+
+async def _attempt(
+    planned: PlannedChunk,
+    synthesizer: Synthesizer,
+    settings: Settings,
+    ledger: Ledger,
+    stopped: list[BaseException],
+) -> None:
+    """Make one clip and note in `ledger` what came of it; `stopped` says why nothing more may start."""
+    if stopped:
+        ledger.failed[planned.digest] = stopped[0]
+        return
+    try:
+        ledger.made[planned.digest] = await synthesize(
+            planned.chunk.index, sealed(planned), sealed(synthesizer), settings.endpoint_limit
+        )
+    except Exception as error:  # noqa: BLE001  # one chunk's bug must not cost the others' clips
+        ledger.failed[planned.digest] = error
+        if concerns_every_chunk(error) or (not ledger.made and isinstance(error, EndpointError)):
+            stopped.append(error)
 
 
 def _chains(plan: Plan) -> list[list[PlannedChunk]]:

@@ -53,8 +53,8 @@ def _loopback_only() -> None:
         guard(address)
         return connect_ex(self, address)
 
-    socket.socket.connect = guarded  # type: ignore[method-assign]  # for the whole session, on purpose
-    socket.socket.connect_ex = guarded_ex  # type: ignore[method-assign]  # as above
+    socket.socket.connect = guarded  # type: ignore[method-assign,assignment]  # for the whole session, on purpose
+    socket.socket.connect_ex = guarded_ex  # type: ignore[method-assign,assignment]  # as above
 
 
 def _is_loopback(host: str) -> bool:
