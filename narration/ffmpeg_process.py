@@ -31,7 +31,7 @@ def find_ffmpeg(given: str | Path | None = None) -> Path:
     Raises `MasteringError` when there is none, or `given` cannot be used.
     """
     if given is not None:
-        path = shutil.which(given)
+        path = shutil.which(str(given))
         if path is None:
             raise MasteringError(
                 f"no ffmpeg at {given}", remedy="set NARRATION_FFMPEG to a program, or leave it out"
