@@ -250,6 +250,8 @@ def test_a_long_quotation_is_cut_at_the_sentences_in_it() -> None:
     chunks = chunk_script(plain(f"He said: “{' '.join(quoted)}” And left."), limit=150)
     assert all(sentence.endswith((".", "”")) for chunk in chunks for sentence in chunk.sentences)
     assert any("number 5, by Dr. Who." in sentence for chunk in chunks for sentence in chunk.sentences)
+    fitting = "He said: “I came. I saw. I conquered.”"
+    assert chunk_script(plain(fitting), limit=len(fitting))[0].sentences == (fitting,)
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
