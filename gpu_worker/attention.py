@@ -22,16 +22,17 @@ class Spans:
     queries: torch.Tensor  # [rows + 1] int32: where each row's one query begins
     keys: torch.Tensor  # [rows + 1] int32: where each row's cache begins
     capacity: int
-    seen: torch.Tensor | None  # [rows, 1, 1, capacity], where there is no kernel that takes lengths
+    mask: torch.Tensor | None  # [rows, 1, 1, capacity], added, where no kernel takes lengths
 
     @classmethod
     def of(cls, lengths: torch.Tensor, capacity: int) -> Spans:
         """The first `lengths` [rows] int32 tokens of caches of `capacity`; made once for all layers."""
         queries = torch.arange(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
-        seen = None
+        mask = None
         if not lengths.is_cuda:
-            seen = (torch.arange(capacity) < lengths[:, None])[:, None, None, :]
-        return cls(lengths, queries, queries * capacity, capacity, seen)
+            unseen = torch.arange(capacity) >= lengths[:, None]
+            mask = torch.zeros(unseen.shape).masked_fill(unseen, -torch.inf)[:, None, None, :]
+        return cls(lengths, queries, queries * capacity, capacity, mask)
 
 
 def attend_one(query: torch.Tensor, cache: torch.Tensor, spans: Spans) -> torch.Tensor:
@@ -41,7 +42,7 @@ def attend_one(query: torch.Tensor, cache: torch.Tensor, spans: Spans) -> torch.
     """
     rows, heads, head_dim = query.shape
     kv_heads = cache.shape[3]
-    if spans.seen is None:
+    if spans.mask is None:
         key, value = cache.view(rows * spans.capacity, 2, kv_heads, head_dim).unbind(1)
         out = varlen_attn(
             query,
@@ -59,7 +60,7 @@ def attend_one(query: torch.Tensor, cache: torch.Tensor, spans: Spans) -> torch.
     # The query heads that share a key head stand where a sequence's queries would: nothing is repeated.
     grouped = query.view(rows, kv_heads, heads // kv_heads, head_dim)
     key, value = (half.transpose(1, 2) for half in cache.unbind(2))
-    mixed = functional.scaled_dot_product_attention(grouped, key, value, attn_mask=spans.seen)
+    mixed = functional.scaled_dot_product_attention(grouped, key, value, attn_mask=spans.mask)
     return mixed.reshape(rows, heads, head_dim)
 
 

@@ -42,6 +42,10 @@ class _Layer:
     text: _Path
     audio: _Path
 
+    @property
+    def decode_bytes(self) -> int:
+        return int(self.qkv.nbytes + self.out.nbytes + self.audio.gate_up.nbytes + self.audio.down.nbytes)
+
 
 class Decoder:
     """The language model on one device; it keeps no state but its weights.
@@ -78,6 +82,16 @@ class Decoder:
         self._layers: list[_Layer] = []
         while len(body.layers):
             self._layers.append(_take_layer(body.layers.pop(0), device))
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of weights that one decode step reads: the audio path's."""
+        return sum(layer.decode_bytes for layer in self._layers) + int(self._head.nbytes)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that one token takes in the cache."""
+        return int(2 * self.layers * self.kv_heads * self.head_dim * self.dtype.itemsize)
 
     def new_cache(self, rows: int, length: int) -> torch.Tensor:
         """An empty cache `[layers, rows, length, 2, kv_heads, head_dim]`."""

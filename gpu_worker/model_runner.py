@@ -112,7 +112,7 @@ class ModelRunner:
                 tokens=len(prompt.ids),
                 cap=sequence.max_steps,
                 sampling=sequence.sampling,
-                heard=prompt.last_audio(MAX_RAS_WINDOW - 1),
+                heard=self._upload(prompt.last_audio(MAX_RAS_WINDOW - 1)),
             )
         watch.mark()
         return watch
@@ -173,12 +173,12 @@ class ModelRunner:
 
     def _runs(self, segments: Iterable[Segment]) -> list[Run]:
         return [
-            Run(self._upload(s.ids if s.stream is None else s.stream.astype(np.int64)), s.stream is not None)
+            Run(self._upload(s.ids if s.stream is None else s.stream), is_audio=s.stream is not None)
             for s in segments
         ]
 
     def _upload(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
+        tensor = torch.from_numpy(array.astype(np.int64))
         if self.device.type == "cuda":
             tensor = tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from gpu_worker.delay_pattern import BEGIN, CODEBOOKS, END, SETTLING_STEPS, Stream, force
+from gpu_worker.delay_pattern import BEGIN, CODEBOOKS, END, SETTLING_STEPS, force
 from gpu_worker.sampler import MAX_RAS_WINDOW, Sampling, SamplingRows, sample
 
 NEVER = 1 << 30
@@ -47,8 +46,12 @@ class Rows:
             index=torch.arange(rows, device=device),
         )
 
-    def admit(self, row: int, *, tokens: int, cap: int, sampling: Sampling, heard: Stream) -> None:
-        """Set `row` behind a prompt of `tokens` whose begin step is made; `heard` ended its audio."""
+    def admit(self, row: int, *, tokens: int, cap: int, sampling: Sampling, heard: torch.Tensor) -> None:
+        """Set `row` behind a prompt of `tokens` whose begin step is made.
+
+        `heard` [n, 8] ended the prompt's audio, n below `MAX_RAS_WINDOW`: repetition-aware
+        sampling counts it as if it had been spoken just before.
+        """
         self.base[row] = tokens - 1
         self.step[row] = 1
         self.cap[row] = cap
@@ -56,11 +59,8 @@ class Rows:
         self.last[row] = BEGIN
         self.stream[row, 0] = BEGIN
         self.history[row] = BEGIN
-        if len(heard):
-            # As if spoken just before the begin code, which stands in the ring at step 0.
-            ring = np.arange(-len(heard), 0) % MAX_RAS_WINDOW
-            start, stop = int(ring[0]), int(ring[-1]) + 1
-            self.history[row, start:stop] = torch.from_numpy(heard.astype(np.int64)).to(self.history.device)
+        # Steps -n to -1 stand at the ring's end; the begin code of step 0 at its start.
+        self.history[row, MAX_RAS_WINDOW - len(heard) :] = heard
         self.sampling.write(row, sampling)
 
     def release(self, row: int) -> None:

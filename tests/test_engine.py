@@ -17,6 +17,7 @@ import pytest
 import torch
 from higgs_oracle import Oracle, Said, trimmed
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from tiny_codec import write_tiny_codec
 from tiny_higgs import PUBLISHED_FIRST_ID, SMALL_FIRST_ID, tiny_config, write_tiny_higgs
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -518,6 +519,13 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     tiny_config(first_id=SMALL_FIRST_ID, num_hidden_layers=3).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"lacks \d+ weights, the first: model.layers.2"):
         load_language_model(tmp_path, torch.device("cpu"))
+
+
+def test_the_text_head_is_left_out(tmp_path: Path) -> None:
+    """The published checkpoint has one; speech never reads it, and on the device it would take 0.8 GB."""
+    write_tiny_higgs(tmp_path, first_id=SMALL_FIRST_ID, use_text_head=True)
+    assert "text_lm_head.weight" in load_file(tmp_path / "model.safetensors")
+    assert load_language_model(tmp_path, torch.device("cpu")).text_lm_head is None
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def write_tiny_higgs(
     first_id: int = PUBLISHED_FIRST_ID,
     counting: int | None = None,
     ending: bool = True,
+    use_text_head: bool = False,
     seed: int = 0,
     **changes: object,
 ) -> Path:
@@ -157,7 +158,7 @@ def write_tiny_higgs(
     config = tiny_config(first_id=first_id, **changes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = HiggsAudioV2ForConditionalGeneration(config)
+        model = HiggsAudioV2ForConditionalGeneration(config, use_text_head=use_text_head)
         with torch.no_grad():
             _spread(model, end=1.15 if ending else 0)
             if counting is not None:
