@@ -15,6 +15,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,16 +270,28 @@ def test_silence_cannot_be_brought_to_a_loudness(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def children() -> Iterator[None]:
-    """Whatever happens, no ffmpeg of this process is left and no thread goes on."""
+def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever happens, every child that was started has ended, and no thread goes on."""
     before = set(threading.enumerate())
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(ffmpeg_process, "subprocess", replaced(subprocess, Popen=start))
     yield
-    left = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "comm="], capture_output=True, check=False)
-    assert b"ffmpeg" not in left.stdout
+    assert started
+    assert all(child.returncode is not None for child in started)
     deadline = time.monotonic() + 5
     while set(threading.enumerate()) - before and time.monotonic() < deadline:
         time.sleep(0.02)
     assert set(threading.enumerate()) <= before
+
+
+def replaced(module: ModuleType, **names: object) -> SimpleNamespace:
+    """`module`'s names with some replaced."""
+    return SimpleNamespace(**(vars(module) | names))
 
 
 @pytest.mark.usefixtures("children")
