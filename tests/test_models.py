@@ -157,16 +157,20 @@ def test_fetching_a_folder_keeps_its_identity(model: Path, codec: Path, tmp_path
     assert not (tmp_path / "models/model/training_args.bin").exists()
 
 
+def _written(folder: Path) -> set[tuple[Path, int]]:
+    return {(path, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
 def test_parts_together_are_the_whole(model: Path, codec: Path, tmp_path: Path) -> None:
-    """Fetched in three parts, every tensor lies in the file that the index names, bytes unchanged."""
+    """Fetched in three parts, each writes its own file alone; every tensor is there, bytes unchanged."""
     target = tmp_path / "models"
     for part in ("1/3", "2/3", "3/3"):
-        before = set(target.rglob("*"))
+        before = _written(target)
         fetched = worker(
             *("gpu_worker.fetch", "--models", target, "--model", model, "--codec", codec, "--part", part)
         )
         assert fetched.returncode == 0, fetched.stderr
-        added = {path.name for path in set(target.rglob("*")) - before if path.is_file()}
+        added = {path.name for path, _ in _written(target) - before}
         shard = f"model-0000{part[0]}-of-00003.safetensors"
         assert added == {shard} if part != "1/3" else shard in added
     published = load_file(model / "model-00001-of-00002.safetensors")
