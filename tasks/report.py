@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from uuid import UUID
 
+from prefect import get_run_logger
 from prefect.artifacts import (
     acreate_markdown_artifact,
     acreate_progress_artifact,
@@ -38,30 +40,46 @@ def tell_step(step: str, plan: Plan, ledger: Ledger) -> None:
     tell(Progress(step, len(plan.chunks), cached - waiting, made, failed, ledger.budget.spent))
 
 
+@contextmanager
+def _best_effort() -> Iterator[None]:
+    """What cannot be shown must not cost what was made: it is noted, and the run goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # whatever ails the server
+        get_run_logger().warning("a page of this run could not be shown: %s", type(error).__name__)
+
+
 @asynccontextmanager
 async def progress_shown(plan: Plan, ledger: Ledger) -> AsyncIterator[None]:
     """Keep a progress artifact moving while clips are made."""
-    artifact = await acreate_progress_artifact(
-        progress=_percent(plan, ledger),
-        key=f"progress-{plan.narration_id}",
-        description=f"Clips of {plan.narration_id} at hand",
-    )
+    artifact: UUID | None = None
+    shown = _percent(plan, ledger)
+    with _best_effort():
+        artifact = await acreate_progress_artifact(
+            progress=shown,
+            key=f"progress-{plan.narration_id}",
+            description=f"Clips of {plan.narration_id} at hand",
+        )
+
+    async def move() -> None:
+        nonlocal shown
+        now = _percent(plan, ledger)
+        if artifact is not None and now != shown:
+            with _best_effort():
+                await aupdate_progress_artifact(artifact, progress=now)
+                shown = now
 
     async def keep_moving() -> None:
-        shown = _percent(plan, ledger)
         while True:
             await asyncio.sleep(SECONDS_BETWEEN_UPDATES)
-            now = _percent(plan, ledger)
-            if now != shown:
-                shown = now
-                await aupdate_progress_artifact(artifact, progress=now)
+            await move()
 
     moving = asyncio.create_task(keep_moving())
     try:
         yield
     finally:
         moving.cancel()
-    await aupdate_progress_artifact(artifact, progress=_percent(plan, ledger))
+    await move()
 
 
 def _percent(plan: Plan, ledger: Ledger) -> float:
@@ -71,11 +89,12 @@ def _percent(plan: Plan, ledger: Ledger) -> float:
 
 async def show_chunks(plan: Plan, ledger: Ledger) -> None:
     """A table of chunks: what each is, where its clip came from, what it cost."""
-    await acreate_table_artifact(
-        table=[_row(entry, ledger) for entry in plan.chunks],
-        key=f"chunks-{plan.narration_id}",
-        description=f"Chunks of **{plan.narration_id}**{_draft_note(plan.engine)}",
-    )
+    with _best_effort():
+        await acreate_table_artifact(
+            table=[_row(entry, ledger) for entry in plan.chunks],
+            key=f"chunks-{plan.narration_id}",
+            description=f"Chunks of **{plan.narration_id}**{_draft_note(plan.engine)}",
+        )
 
 
 def _row(entry: PlannedChunk, ledger: Ledger) -> dict[str, Any]:
@@ -123,9 +142,10 @@ async def show_summary(store: Store, report: RunReport, manifest: Manifest) -> N
             f"`narrate retake {report.narration_id} {listed}` or run the deployment `retake`."
         )
     lines += [f"- {plain(note)}" for note in report.notes]
-    await acreate_markdown_artifact(
-        "\n\n".join(line for line in lines if line), key=f"summary-{report.narration_id}"
-    )
+    with _best_effort():
+        await acreate_markdown_artifact(
+            "\n\n".join(line for line in lines if line), key=f"summary-{report.narration_id}"
+        )
 
 
 async def show_failure(plan: Plan, ledger: Ledger, remedy: str) -> None:
@@ -138,7 +158,8 @@ async def show_failure(plan: Plan, ledger: Ledger, remedy: str) -> None:
         f"The others are stored. To go on: {remedy}.",
         *(f"- chunk {index}: {plain(reason)}" for index, reason in list(failures.items())[:MAX_ROWS]),
     ]
-    await acreate_markdown_artifact("\n\n".join(lines), key=f"summary-{plan.narration_id}")
+    with _best_effort():
+        await acreate_markdown_artifact("\n\n".join(lines), key=f"summary-{plan.narration_id}")
 
 
 def _draft_note(engine: str) -> str:
