@@ -1,0 +1,206 @@
+"""The shared setting, whole: Prefect on PostgreSQL, an S3 server, an endpoint, the deployments, a worker."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from postgres_kit import running_postgres
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect_kit import prefect_env, running_server, running_worker
+from store_kit import BUCKET, aws_env, server
+from watched_endpoint import WatchedEndpoint
+
+from narration.store import Store, open_store
+
+ROOT = Path(__file__).resolve().parents[1]
+POOL = "narration"
+SLOTS = 4  # jobs in flight at once: of the worker, and of the global concurrency limit
+RUN_SECONDS = 150.0  # a run's start and end on a loaded machine
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+FLOWS_HERE = pytest.mark.filterwarnings("ignore:unclosed <socket.*127.0.0.1:ResourceWarning")
+"""For modules that run flows in the test's process, where Prefect leaves connections to its server open."""
+
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A server with the deployments on it. `env` is what stands in the environment of whoever uses it."""
+
+    api_url: str
+    env: dict[str, str]
+    endpoint: WatchedEndpoint
+    home: Path
+    http: httpx.Client
+
+    def command(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `python ARGUMENTS` as somebody who uses the server."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=prefect_env(self.home, self.api_url, **self.env),
+            cwd=cwd or self.home,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+
+    def post(self, path: str, body: object) -> Any:
+        """POST; what came back."""
+        answer = self.http.post(path, json=body)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """The deployment `name/name`."""
+        return dict(self.http.get(f"/deployments/name/{name}/{name}").raise_for_status().json())
+
+    def create(self, flow: str, key: str | None = None, **parameters: Any) -> httpx.Response:
+        """Ask for a run as any HTTP client would."""
+        body = {"parameters": parameters, "idempotency_key": key}
+        return self.http.post(f"/deployments/{self.deployment(flow)['id']}/create_flow_run", json=body)
+
+    def start(self, flow: str, **parameters: Any) -> str:
+        """Ask for a run; its id."""
+        return str(self.create(flow, **parameters).raise_for_status().json()["id"])
+
+    def run(self, run: str) -> Run:
+        """What the server knows of a run."""
+        return dict(self.http.get(f"/flow_runs/{run}").raise_for_status().json())
+
+    def finished(self, run: str, seconds: float = RUN_SECONDS) -> Run:
+        """The run once it has ended, however it did."""
+        return self.until(run, lambda now: now["state_type"] in FINAL, seconds)
+
+    def until(self, run: str, reached: Callable[[Run], bool], seconds: float = RUN_SECONDS) -> Run:
+        """The run once `reached`."""
+        deadline = time.monotonic() + seconds
+        while not reached(now := self.run(run)):
+            assert time.monotonic() < deadline, f"{now['state']}\n{self.log()}"
+            time.sleep(0.2)
+        return now
+
+    def move(self, run: str, kind: str, name: str, *, force: bool = False) -> None:
+        """Set a run's state as the UI does."""
+        state = {"type": kind, "name": name}
+        self.post(f"/flow_runs/{run}/set_state", {"state": state, "force": force})
+
+    def artifacts(self, key: str) -> list[dict[str, Any]]:
+        """Artifacts of that key, latest first."""
+        chosen = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
+        return list(self.post("/artifacts/filter", chosen))
+
+    def log(self) -> str:
+        """The end of the worker's log."""
+        return (self.home / "worker" / "worker.log").read_text(errors="replace")[-6_000:]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A Prefect server on PostgreSQL and an endpoint, with nothing set up yet."""
+
+    api_url: str
+    endpoint: WatchedEndpoint
+
+
+_OPENED = pytest.StashKey[ExitStack]()
+_SETTING = pytest.StashKey[Setting]()
+_DEPLOYED = pytest.StashKey[Deployed]()
+
+
+def _opened(config: pytest.Config) -> ExitStack:
+    """What is closed when the session ends. Fixtures imported by several modules share it."""
+    if _OPENED not in config.stash:
+        config.stash[_OPENED] = ExitStack()
+        config.add_cleanup(config.stash[_OPENED].close)
+    return config.stash[_OPENED]
+
+
+@pytest.fixture(scope="session")
+def setting(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    """One Prefect server on PostgreSQL and one endpoint, for every module that asks."""
+    if _SETTING not in pytestconfig.stash:
+        stack, endpoint = _opened(pytestconfig), WatchedEndpoint()
+        stack.enter_context(endpoint.opened(slots=SLOTS))
+        database = stack.enter_context(running_postgres())
+        server_home = tmp_path_factory.mktemp("server")
+        pytestconfig.stash[_SETTING] = Setting(
+            stack.enter_context(running_server(server_home, database)), endpoint
+        )
+    return pytestconfig.stash[_SETTING]
+
+
+@pytest.fixture(scope="session")
+def deployed(
+    setting: Setting, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Deployed:
+    """The setting, set up and deployed to by the words of the README, with one worker."""
+    if _DEPLOYED not in pytestconfig.stash:
+        stack = _opened(pytestconfig)
+        env = {
+            **aws_env(server("moto")),
+            **setting.endpoint.variables,
+            "NARRATION_STORE": f"s3://{BUCKET}/deployed",
+            "NARRATION_ENGINE": "draft",
+            "NARRATION_CONCURRENCY": str(SLOTS),
+        }
+        http = stack.enter_context(httpx.Client(base_url=setting.api_url, timeout=60))
+        made = Deployed(setting.api_url, env, setting.endpoint, tmp_path_factory.mktemp("deployed"), http)
+        for arguments, cwd in (
+            (["-m", "infra.prefect_setup"], made.home),
+            (["-m", "prefect", "--no-prompt", "deploy", "--all"], ROOT),
+        ):
+            done = made.command(*arguments, cwd=cwd)
+            assert done.returncode == 0, done.stdout + done.stderr
+        stack.enter_context(worker_of(made, "worker"))
+        pytestconfig.stash[_DEPLOYED] = made
+    return pytestconfig.stash[_DEPLOYED]
+
+
+@contextmanager
+def worker_of(deployed: Deployed, name: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`prefect worker start`, which knows nothing but the server's address."""
+    with running_worker(
+        deployed.home / name, deployed.api_url, POOL, *options, PREFECT_WORKER_QUERY_SECONDS="1"
+    ) as process:
+        yield process
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A test's own store, a folder, for flows that run in the test's process."""
+
+    folder: Path
+    store: Store
+    endpoint: WatchedEndpoint
+
+    def manifest(self, narration_id: str) -> dict[str, Any]:
+        """The published manifest."""
+        found = self.store.read_manifest(narration_id)
+        assert found is not None
+        return dict(json.loads(found[0]))
+
+
+@pytest.fixture
+def shelf(setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+    """An empty store, and this process set up as a run's is."""
+    setting.endpoint.forget()
+    folder = tmp_path / "store"
+    variables = {"NARRATION_STORE": str(folder), "NARRATION_ENGINE": "draft"}
+    for name, value in (setting.endpoint.variables | variables).items():
+        monkeypatch.setenv(name, value)
+    with temporary_settings({PREFECT_API_URL: setting.api_url}):
+        yield Shelf(folder, open_store(str(folder)), setting.endpoint)
+    gc.collect()  # what Prefect left is found here, and not in a test that has nothing to do with it
