@@ -9,8 +9,10 @@ automations on the server watch the runs tagged `narration`:
 - a run that a worker claimed and never began is handed to another worker;
 - a run being cancelled whose process never confirms it becomes cancelled.
 
-Every run plans afresh from the store, so a run scheduled again pays for nothing twice; and the
-server refuses to mark a finished run crashed, so a late heartbeat does no harm.
+Every run plans afresh from the store, so a run scheduled again makes only what is missing; and the
+server refuses to mark a finished run crashed, so a late heartbeat does no harm. A server that was
+away for longer than a silence takes the runs that went on meanwhile for dead: they then run twice at
+once, which the store bears. Under load the server loses such events on SQLite, and not on PostgreSQL.
 """
 
 from __future__ import annotations

@@ -70,16 +70,6 @@ def managed_variables() -> frozenset[str]:
     return frozenset({_HEARTBEAT, *settings, *_AWS_SETTINGS, *_AWS_KEYS})
 
 
-def block_name(variable: str) -> str:
-    """Name of the Secret block for `variable`: RUNPOD_API_KEY is in `narration-runpod-api-key`."""
-    return f"narration-{variable.lower().replace('_', '-')}"
-
-
-def block_reference(variable: str) -> str:
-    """What stands in the job's environment in place of the key; workers resolve it at each start."""
-    return f"{{{{ prefect.blocks.secret.{block_name(variable)} }}}}"
-
-
 def _require_usable(settings: Settings) -> None:
     store = settings.store
     absolute = PurePosixPath(store).is_absolute() or PureWindowsPath(store).is_absolute()

@@ -18,8 +18,6 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import (
-    BlockDocumentCreate,
-    BlockDocumentUpdate,
     GlobalConcurrencyLimitCreate,
     GlobalConcurrencyLimitUpdate,
     WorkPoolCreate,
@@ -34,13 +32,12 @@ from infra.automations import automations
 from infra.job_environment import (
     ENDPOINT_LIMIT,
     JobEnvironment,
-    block_name,
-    block_reference,
     job_environment,
     managed_variables,
     secret_variables,
 )
-from infra.plan import Change, Difference, carry_out, compare, finish, flatten
+from infra.plan import Change, carry_out, compare, finish, flatten
+from infra.secret_blocks import block_reference, secret_change, stored_secrets
 from narration.errors import NarrationError, SettingsError
 from narration.settings import Settings, read_settings
 
@@ -61,52 +58,13 @@ def plan(
     `watch`: automations other than those of `automations()`, such as ones of less patience.
     """
     environment = job_environment(settings, environ)
-    present = _secret_values(client)
+    present = stored_secrets(client)
     return [
-        *(_secret(client, name, value, present.get(name)) for name, value in environment.secrets.items()),
+        *(secret_change(client, name, value, present) for name, value in environment.secrets.items()),
         _work_pool(client, environment, kept=present),
         _limit(client, settings.endpoint_limit or ENDPOINT_LIMIT, settings.concurrency),
         *_automations(client, automations() if watch is None else watch),
     ]
-
-
-def _secret_values(client: SyncPrefectClient) -> dict[str, str]:
-    """Values of this project's Secret blocks that exist, by the variable they are for."""
-    values: dict[str, str] = {}
-    for variable in secret_variables():
-        try:
-            block = client.read_block_document_by_name(block_name(variable), "secret", include_secrets=True)
-        except ObjectNotFound:
-            continue
-        values[variable] = str(block.data.get("value"))
-    return values
-
-
-def _secret(client: SyncPrefectClient, variable: str, value: str, present: str | None) -> Change:
-    difference = Difference("value", "(another)", f"(this environment's {variable})")
-    return Change(
-        what=f"secret block {block_name(variable)}",
-        present=present is not None,
-        differences=() if value == present else (difference,),
-        apply=partial(_save_secret, client, block_name(variable), value),
-    )
-
-
-def _save_secret(client: SyncPrefectClient, name: str, value: str) -> None:
-    try:
-        block = client.read_block_document_by_name(name, "secret")
-    except ObjectNotFound:
-        kind = client.read_block_type_by_slug("secret")
-        schema = client.get_most_recent_block_schema_for_block_type(kind.id)
-        if schema is None:
-            raise NarrationError("the Prefect server knows no Secret blocks") from None
-        client.create_block_document(
-            BlockDocumentCreate(
-                name=name, data={"value": value}, block_type_id=kind.id, block_schema_id=schema.id
-            )
-        )
-    else:
-        client.update_block_document(block.id, BlockDocumentUpdate(data={"value": value}))
 
 
 def _work_pool(client: SyncPrefectClient, environment: JobEnvironment, *, kept: Iterable[str]) -> Change:

@@ -21,9 +21,10 @@ from prefect.workers.process import ProcessJobConfiguration
 from prefect_kit import running_server, running_worker
 
 from infra.automations import RUN_TAG, automations
-from infra.job_environment import block_name, job_environment
+from infra.job_environment import job_environment
 from infra.plan import Change
 from infra.prefect_setup import WORK_POOL, main, plan
+from infra.secret_blocks import block_name
 from narration.errors import SettingsError
 from narration.settings import Settings
 
