@@ -1,0 +1,404 @@
+"""Whole narrations with a fault in their way: real client, worker loop, S3 server and Prefect server."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import httpx
+import psutil  # type: ignore[import-untyped]  # ships no types
+import pytest
+from flow_kit import FOUR_CHUNKS
+from postgres_kit import free_port
+from prefect_kit import prefect_env, running_server
+from proxy_kit import Proxy
+from store_kit import BUCKET, aws_env, plain_client, server
+
+from infra.local_runpod.endpoint import LocalEndpoint, open_endpoint
+from infra.local_runpod.endpoint import Plan as EndpointPlan
+from infra.local_runpod.environment import worker_environment
+from infra.local_runpod.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from prefect import Task
+
+T = TypeVar("T")
+
+KEY = "the-key-of-the-local-endpoint"
+RUN = ("POST", r"/run$")
+QUICK = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6]  # s between the tries of a task, in place of a minute or two
+
+_numbers = count()
+
+
+class Backstage:
+    """Everything a narration talks to, on an event loop and a thread of its own.
+
+    `client` stands between pipeline and endpoint, `worker` between worker and endpoint, `s3`
+    before the store's server. `ahead` seconds are added to the endpoint's clock.
+    """
+
+    def __init__(self, *, slots: int = 4) -> None:
+        self._slots = slots
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._stack = AsyncExitStack()
+        self.ahead = 0.0
+        self.endpoint: LocalEndpoint
+        self.client: Proxy
+        self.worker: Proxy
+        self.s3: Proxy
+        self.upstream = server("moto")
+
+    def open(self) -> None:
+        """Start everything; returns when the worker takes jobs."""
+        self._thread.start()
+        self.call(self._open())
+
+    def close(self) -> None:
+        """Stop everything."""
+        self.call(self._stack.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on this loop, from any other thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    def settle(self, seconds: float = 40) -> None:
+        """Lift every fault: what vanished is back, what was killed is replaced, what runs has ended."""
+        self.call(self._settle(seconds))
+
+    def worker_process(self) -> psutil.Process:
+        """The process that runs the SDK's loop."""
+        for keeper in psutil.Process().children():
+            if "infra.local_runpod.keeper" in " ".join(keeper.cmdline()):
+                for child in keeper.children():
+                    if "gpu_worker" in child.cmdline():
+                        return child
+        raise AssertionError("no worker runs")
+
+    def end_worker(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Kill the worker, or tell it to stop."""
+        self.worker_process().send_signal(number)
+
+    @property
+    def jobs(self) -> int:
+        """Jobs that the endpoint accepted since the last `settle`: what is paid."""
+        return self.client.answered(*RUN)
+
+    async def _open(self) -> None:
+        def clock() -> float:
+            return time.monotonic() + self.ahead
+
+        plan = EndpointPlan(workers=0, api_key=KEY)
+        self.endpoint = await self._stack.enter_async_context(open_endpoint(plan, clock=clock))
+        root = self.endpoint.base_url.removesuffix("/v2")
+        self.client, self.worker, self.s3 = Proxy(root), Proxy(root), Proxy(self.upstream)
+        for proxy in (self.client, self.worker, self.s3):
+            await proxy.appear()
+            self._stack.push_async_callback(proxy.vanish)
+        machine = worker_environment(
+            os.environ | {"WORKER_ENGINE": "draft", "WORKER_SLOTS": str(self._slots)}
+        )
+
+        def environment(worker_id: str) -> dict[str, str]:
+            theirs = self.endpoint.worker_variables(worker_id)
+            return machine | {name: value.replace(root, self.worker.url) for name, value in theirs.items()}
+
+        pool = WorkerPool(self.endpoint.queue, environment, count=1)
+        self._stack.push_async_callback(pool.stop)
+        await pool.start()
+
+    async def _settle(self, seconds: float) -> None:
+        for proxy in (self.client, self.worker, self.s3):
+            if not proxy.listening:
+                await proxy.appear()
+            proxy.reset()
+        async with asyncio.timeout(seconds):
+            while True:
+                health = self.endpoint.queue.health()
+                able = health["workers"]["idle"] + health["workers"]["running"] + health["workers"]["ready"]
+                if able and not health["jobs"]["inProgress"] and not health["jobs"]["inQueue"]:
+                    return
+                await asyncio.sleep(0.05)
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """What a narration left in the store for the world: files by kind, and the manifest."""
+
+    files: dict[str, bytes]
+    manifest: dict[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Published) and self.files == other.files and self.lasting() == other.lasting()
+        )
+
+    def __repr__(self) -> str:
+        return json.dumps(self.lasting(), indent=1)
+
+    __hash__ = None  # type: ignore[assignment]  # holds dicts
+
+    def lasting(self) -> dict[str, Any]:
+        """The manifest without times, attempts and cost, and without the page, which holds signed links."""
+        kept = {name: value for name, value in self.manifest.items() if name not in {"created", "cost"}}
+        kept["files"] = [entry for entry in kept["files"] if entry["kind"] != "html"]
+        mine = {"attempt", "refused", "cached", "execution_seconds", "seed"}
+        kept["chunks"] = [
+            {name: value for name, value in chunk.items() if name not in mine} for chunk in kept["chunks"]
+        ]
+        return kept
+
+
+def published_by(read: Callable[[str], bytes], narration_id: str) -> Published:
+    """What a store shows of a narration; `read` gives the bytes of a key."""
+    manifest = json.loads(read(f"narrations/{narration_id}/manifest.json"))
+    pages = ("html",)
+    files = {entry["kind"]: read(entry["key"]) for entry in manifest["files"] if entry["kind"] not in pages}
+    return Published(files, manifest)
+
+
+class SleepyLoop(asyncio.SelectorEventLoop):
+    """An event loop on a machine that may sleep: its clock jumps ahead."""
+
+    slept = 0.0  # s
+
+    def time(self) -> float:
+        return super().time() + self.slept
+
+
+class Scene:
+    """One narration: a store of its own, and ways to run it, look at it and damage it."""
+
+    def __init__(self, backstage: Backstage, prefect_url: str, **env: str) -> None:
+        self.backstage = backstage
+        self.prefix = f"chaos/{os.getpid()}-{next(_numbers)}"
+        self.id = "four-draft"
+        self.prefect_url = prefect_url
+        self.env = aws_env(backstage.s3.url) | {
+            "NARRATION_STORE": f"s3://{BUCKET}/{self.prefix}",
+            "NARRATION_ENGINE": "draft",
+            "NARRATION_RUNPOD_URL": f"{backstage.client.url}/v2",
+            "RUNPOD_HIGGS_ENDPOINT_ID": backstage.endpoint.endpoint_id,
+            "RUNPOD_API_KEY": KEY,
+            "PREFECT_API_URL": prefect_url,
+            **env,
+        }
+
+    async def narrate(self) -> dict[str, Any]:
+        """The flow, in this process; its report, or what it raises."""
+        from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+
+        from flows.narrate import narrate
+
+        with temporary_settings({PREFECT_API_URL: self.prefect_url, PREFECT_LOGGING_TO_API_ENABLED: False}):
+            report: dict[str, Any] = await narrate(narration_id="four", text=FOUR_CHUNKS)
+            return report
+
+    def run(self) -> dict[str, Any]:
+        """The flow to its end."""
+        with self.environment():
+            return asyncio.run(self.narrate())
+
+    @contextmanager
+    def environment(self) -> Iterator[None]:
+        """This scene's settings are this process's."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.env.items():
+                patch.setenv(name, value)
+            yield
+
+    def start(self) -> subprocess.Popen[str]:
+        """The command, in a process of its own, to be killed."""
+        script = "four.md"
+        with open(script, "w", encoding="utf-8") as file:  # noqa: PTH123  # the test's own folder
+            file.write(FOUR_CHUNKS)
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "run", script, "--json"],
+            env=os.environ | self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def s3(self) -> S3Client:
+        """The store's server, without proxy."""
+        return _plain(self.backstage.upstream)
+
+    def keys(self, *parts: str) -> list[str]:
+        """Keys of the scene's objects that contain every one of `parts`, sorted."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=self.prefix + "/")
+        found = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        return sorted(key for key in found if all(part in key for part in parts))
+
+    def read(self, key: str) -> bytes:
+        """An object's bytes."""
+        return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def replace(self, key: str, change: Callable[[bytes], bytes]) -> None:
+        """Damage an object behind the store's back, its metadata kept as it was."""
+        found = self.s3.get_object(Bucket=BUCKET, Key=key)
+        data = change(found["Body"].read())
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=data, Metadata=found["Metadata"])
+
+    def delete(self, *keys: str) -> None:
+        """Delete objects behind the store's back."""
+        for key in keys:
+            self.s3.delete_object(Bucket=BUCKET, Key=key)
+
+    def published(self) -> Published:
+        """What the world sees."""
+        return published_by(lambda key: self.read(f"{self.prefix}/{key}"), self.id)
+
+    def leftovers(self) -> list[str]:
+        """Job records that nobody needs any more."""
+        return self.keys("/jobs/")
+
+
+class RestartableServer:
+    """A Prefect server that can be killed and started again where it was, with the same database."""
+
+    def __init__(self, home: Path, seconds_gone: float = 1.0) -> None:
+        self._home = home
+        self._port = free_port()
+        self._gone = seconds_gone
+        self._process: subprocess.Popen[bytes]
+        self._restarting: threading.Thread | None = None
+        self.url = f"http://127.0.0.1:{self._port}/api"
+
+    def __enter__(self) -> Self:
+        self._start()
+        self._wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._restarting is not None:
+            self._restarting.join()
+        self._end()
+
+    def restart_soon(self) -> None:
+        """Kill it now; it is back after a while."""
+        self._end()
+
+        def come_back() -> None:
+            time.sleep(self._gone)
+            self._start()
+
+        self._restarting = threading.Thread(target=come_back)
+        self._restarting.start()
+
+    def _start(self) -> None:
+        serve = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self._port)]
+        env = prefect_env(self._home, PREFECT_SERVER_UI_ENABLED="false")
+        with (self._home / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *serve], env=env, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _end(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _wait(self) -> None:
+        give_up = time.monotonic() + 120
+        while time.monotonic() < give_up:
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK:
+                    return
+            time.sleep(0.2)
+        raise RuntimeError((self._home / "server.log").read_text()[-3_000:])
+
+
+@pytest.fixture(scope="session")
+def backstage() -> Iterator[Backstage]:
+    """One backstage for the session; every test settles it."""
+    made = Backstage()
+    made.open()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def chaos_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """API of one Prefect server for the session."""
+    with running_server(tmp_path_factory.mktemp("chaos-prefect")) as url:
+        yield url
+
+
+@contextmanager
+def short_pauses() -> Iterator[None]:
+    """Steps are tried as often as ever, with short pauses between."""
+    import tasks.load
+    import tasks.master
+    import tasks.publish
+    import tasks.synthesize
+
+    steps: tuple[Task[..., Any], ...] = (
+        tasks.load.load_script,
+        tasks.load.plan,
+        tasks.master.master,
+        tasks.publish.published_already,
+        tasks.publish.publish,
+        tasks.synthesize.synthesize,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for step in steps:
+            assert isinstance(step.retry_delay_seconds, list)
+            patch.setattr(step, "retry_delay_seconds", QUICK[: len(step.retry_delay_seconds)])
+        yield
+
+
+@pytest.fixture
+def patience_in_seconds() -> Iterator[None]:
+    """Short pauses for a test."""
+    with short_pauses():
+        yield
+
+
+@pytest.fixture(scope="session")
+def undisturbed(backstage: Backstage, chaos_prefect: str) -> Published:
+    """What the narration is when nothing goes wrong."""
+    backstage.settle()
+    scene = Scene(backstage, chaos_prefect)
+    scene.run()
+    assert backstage.jobs == 4
+    return scene.published()
+
+
+@pytest.fixture
+def scene(backstage: Backstage, chaos_prefect: str, undisturbed: Published) -> Iterator[Scene]:
+    """A narration to be disturbed, before an empty store."""
+    assert undisturbed
+    backstage.settle()
+    yield Scene(backstage, chaos_prefect)
+    backstage.settle()
+    gc.collect()  # here, where a test's own filters hold, and not at the session's end
+
+
+_clients: dict[str, S3Client] = {}
+
+
+def _plain(endpoint: str) -> S3Client:
+    if endpoint not in _clients:
+        _clients[endpoint] = plain_client(endpoint)
+    return _clients[endpoint]

@@ -1,0 +1,252 @@
+"""Nothing is lost and nothing is paid twice: whole narrations against each class of fault."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chaos_kit import (
+    Published,
+    RestartableServer,
+    Scene,
+    SleepyLoop,
+    backstage,
+    chaos_prefect,
+    patience_in_seconds,
+    published_by,
+    scene,
+    undisturbed,
+)
+from matrix_kit import CLIP, ENDPOINT, MANIFEST, OTHER, RECORD, SIDECAR, STORE, WORKER, Fault
+from proxy_kit import does_afterwards, does_first, drops, falls_silent
+
+from narration.errors import NarrationError
+from narration.store.atomic import place
+
+__all__ = ["backstage", "chaos_prefect", "patience_in_seconds", "scene", "undisturbed"]  # fixtures
+
+pytestmark = [
+    # boto3's and Prefect's connections are closed by the garbage collector alone.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("patience_in_seconds"),
+]
+
+CHUNKS = 4
+
+
+@pytest.mark.parametrize("fault", [*ENDPOINT, *WORKER, *STORE, *OTHER], ids=str)
+def test_a_narration_outlives_the_fault_or_says_what_to_do(
+    scene: Scene, undisturbed: Published, fault: Fault
+) -> None:
+    """It ends identical, or names chunk and remedy; what is then missing, and nothing else, is paid."""
+    fault.arrange(scene)
+    if fault.ends == "complete":
+        scene.run()
+        assert scene.backstage.jobs <= CHUNKS + fault.lost
+    else:
+        with pytest.raises(NarrationError) as failure:
+            scene.run()
+        assert [word for word in fault.says if word not in str(failure.value)] == [], str(failure.value)
+        paid, stored = scene.backstage.jobs, len(scene.keys("/clips/", ".json"))
+        scene.backstage.settle()
+        assert scene.run()["synthesized"] == CHUNKS - stored
+        assert paid + scene.backstage.jobs <= CHUNKS + fault.lost
+    assert scene.published() == undisturbed
+    assert scene.leftovers() == []
+
+
+def test_damaged_clips_are_made_again_and_never_published(scene: Scene, undisturbed: Published) -> None:
+    """Flipped, truncated, emptied, without sidecar: each is a miss, found before anything is published."""
+    scene.run()
+    flipped, truncated, emptied, bare = scene.keys("/clips/", ".flac")
+    scene.replace(flipped, lambda flac: flac[:500] + bytes([flac[500] ^ 1]) + flac[501:])
+    scene.replace(truncated, lambda flac: flac[: len(flac) // 2])
+    scene.replace(emptied, lambda _: b"")
+    scene.delete(bare.replace(".flac", ".json"))
+    scene.delete(*scene.keys("/narrations/"))
+    scene.backstage.settle()
+    assert scene.run()["synthesized"] == 4
+    assert scene.backstage.jobs == 4
+    assert scene.published() == undisturbed
+
+
+def test_a_sidecar_of_another_clip_and_a_sidecar_alone_are_no_clips(
+    scene: Scene, undisturbed: Published
+) -> None:
+    """What a clip is, its own sidecar says; a sidecar without audio says nothing."""
+    scene.run()
+    sidecars = scene.keys("/clips/", ".json")
+    scene.replace(sidecars[0], lambda _: scene.read(sidecars[1]))
+    scene.delete(sidecars[2].replace(".json", ".flac"))
+    scene.replace(sidecars[3], lambda sidecar: sidecar[: len(sidecar) // 2])
+    scene.delete(*scene.keys("/narrations/"))
+    scene.backstage.settle()
+    assert scene.run()["synthesized"] == 3
+    assert scene.backstage.jobs == 3
+    assert scene.published() == undisturbed
+
+
+def test_two_identical_runs_at_once_publish_one_narration(scene: Scene, undisturbed: Published) -> None:
+    """Both end well; at worst each chunk was submitted by both in the same moment."""
+
+    async def both() -> tuple[dict[str, Any], ...]:
+        return await asyncio.gather(scene.narrate(), scene.narrate())
+
+    with scene.environment():
+        reports = asyncio.run(both())
+    assert [report["failed"] for report in reports] == [0, 0]
+    assert scene.published() == undisturbed
+    assert scene.backstage.jobs <= 2 * CHUNKS
+    assert scene.leftovers() == []
+
+
+PHASES = {
+    "planning": ("s3", "GET", MANIFEST, 0),
+    "the preflight": ("s3", "PUT", "/probe-", 0),
+    "submitting": ("client", "POST", "/run$", 1),
+    "recording a job": ("s3", "PUT", RECORD, 1),
+    "waiting for a job": ("client", "GET", "/status/", 4),
+    "storing a clip": ("s3", "PUT", CLIP, 1),
+    "storing a sidecar": ("s3", "PUT", SIDECAR, 1),
+    "mastering": ("s3", "GET", CLIP, 2),
+    "publishing": ("s3", "PUT", r"\.wav", 0),
+    "publishing the manifest": ("s3", "PUT", MANIFEST, 0),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_run_cancelled_in_any_phase_leaves_nothing_behind_and_can_be_repeated(
+    scene: Scene, undisturbed: Published, phase: str
+) -> None:
+    """Cancelled jobs are cancelled at the endpoint too, and what was stored is kept."""
+    proxy, method, path, skip = PHASES[phase]
+
+    async def run() -> None:
+        loop, flow = asyncio.get_running_loop(), asyncio.create_task(scene.narrate())
+
+        def cancel() -> None:
+            loop.call_soon_threadsafe(flow.cancel)
+
+        getattr(scene.backstage, proxy).rule(method, path, does_first(cancel), skip=skip)
+        with pytest.raises(asyncio.CancelledError):
+            await flow
+
+    with scene.environment():
+        asyncio.run(run())
+    stored = len(scene.keys("/clips/", ".json"))
+    paid = scene.backstage.jobs
+    assert paid <= CHUNKS
+    scene.backstage.settle(seconds=5)  # no job of the cancelled run is still spoken
+    report = scene.run()
+    assert report["synthesized"] == CHUNKS - stored
+    assert scene.backstage.jobs <= CHUNKS - stored
+    assert scene.published() == undisturbed
+    assert scene.leftovers() == []
+
+
+KILLED = {
+    "between submission and job record": ("s3", "PUT", RECORD, 1, 1),
+    "between job record and result": ("client", "GET", "/status/", 3, 0),
+    "between audio and sidecar": ("s3", "PUT", SIDECAR, 1, 0),
+    "between master and manifest": ("s3", "PUT", MANIFEST, 0, 0),
+}
+
+
+@pytest.mark.parametrize("moment", KILLED)
+def test_a_pipeline_killed_at_any_point_goes_on_from_there(
+    scene: Scene, undisturbed: Published, moment: str
+) -> None:
+    """SIGKILL costs only the job whose id was not on record yet."""
+    proxy, method, path, skip, lost = KILLED[moment]
+    process = scene.start()
+    getattr(scene.backstage, proxy).rule(method, path, does_first(process.kill, drops), skip=skip)
+    process.communicate(timeout=240)
+    assert process.returncode == -signal.SIGKILL
+    paid = scene.backstage.jobs
+    scene.backstage.settle()
+    report = scene.run()
+    assert report["failed"] == 0
+    assert paid + scene.backstage.jobs <= CHUNKS + lost
+    assert scene.published() == undisturbed
+    assert scene.leftovers() == []
+
+
+def test_a_prefect_server_restarted_in_mid_run_costs_nothing(
+    scene: Scene, undisturbed: Published, tmp_path: Path
+) -> None:
+    """The run ends as if the server had been there all the time."""
+    with RestartableServer(tmp_path) as prefect:
+        scene.prefect_url = prefect.url
+        scene.backstage.client.rule("POST", "/run$", does_first(prefect.restart_soon), skip=1)
+        scene.run()
+    assert scene.published() == undisturbed
+    assert scene.backstage.jobs == CHUNKS
+
+
+def test_a_machine_that_slept_an_hour_finds_its_clips(scene: Scene, undisturbed: Published) -> None:
+    """The pipeline's clock jumps while jobs are on their way: every deadline was for waking hours."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SleepyLoop)
+
+        def sleep() -> None:
+            loop.slept += 3_700
+
+        scene.backstage.client.rule("POST", "/run$", does_afterwards(sleep), skip=1)
+        await scene.narrate()
+
+    with scene.environment(), asyncio.Runner(loop_factory=SleepyLoop) as runner:
+        runner.run(run())
+    assert scene.published() == undisturbed
+    assert scene.backstage.jobs == CHUNKS
+
+
+def test_a_store_that_never_answers_is_asked_again(
+    scene: Scene, undisturbed: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that hangs ends by the client's own limit, and is repeated."""
+    monkeypatch.setattr("narration.store.s3_client.READ_SECONDS", 1)
+    for method, path in (("PUT", CLIP), ("GET", CLIP), ("PUT", MANIFEST)):
+        scene.backstage.s3.rule(method, path, falls_silent(5))
+    scene.run()
+    assert scene.published() == undisturbed
+    assert scene.backstage.jobs == CHUNKS
+
+
+def test_a_full_disk_stops_the_run_by_name_and_what_was_paid_is_still_had(
+    scene: Scene, undisturbed: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room for a clip: the message says so, and with room again nothing is paid twice."""
+    store = tmp_path / "store"
+    scene.env["NARRATION_STORE"] = str(store)
+    clips = count()
+
+    def full(path: Path, write: Callable[[Path], object]) -> None:
+        place(path, _half_then_no_room if path.suffix == ".flac" and next(clips) else write)
+
+    with monkeypatch.context() as disk:
+        disk.setattr("narration.store.folder.place", full)
+        with pytest.raises(NarrationError) as failure:
+            scene.run()
+    assert "no room left" in str(failure.value)
+    assert "free some" in str(failure.value)
+    assert "chunk 2" in str(failure.value)
+    assert scene.backstage.jobs == CHUNKS
+    assert not list(store.rglob("*.part"))
+    assert scene.run()["synthesized"] == 3
+    assert scene.backstage.jobs == CHUNKS
+    assert published_by(lambda key: (store / key).read_bytes(), scene.id) == undisturbed
+
+
+def _half_then_no_room(partial: Path) -> None:
+    partial.write_bytes(b"half of")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
