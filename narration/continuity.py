@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from narration import audio
+from narration.chunking.sentences import split_sentences
 from narration.pace import expected_seconds
-from narration.sentences import split_sentences
 from narration.shape import shape_of
 
 MAX_CONTEXT = 8.0  # s; more flattens the delivery and costs the worker's slot

@@ -14,11 +14,11 @@ from narration import audio, captions
 from narration.audio import Waveform
 from narration.captions import Cue
 from narration.chunking import Chunk
+from narration.chunking.sentences import split_sentences
 from narration.errors import BadAudio, Damaged
 from narration.mastering import PRESETS, Master, master
 from narration.planning import Plan, PlannedChunk
 from narration.review import waveform_path
-from narration.sentences import split_sentences
 from narration.settings import Settings
 from narration.shape import shape_of
 from narration.store import AudioClip, Store

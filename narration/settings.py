@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     continuity: bool = False  # speak each chunk with the one before it as context, within a paragraph
 
     # The narration
-    chunk_characters: Annotated[int, Field(ge=40, le=MAX_PROMPT_CHARACTERS)] = 500
+    chunk_characters: Annotated[int, Field(ge=20, le=MAX_PROMPT_CHARACTERS)] = 500
     loudness: LoudnessPreset = "video"
     pause_sentence: Seconds = 0.35
     pause_paragraph: Seconds = 0.75

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from narration.errors import ScriptError
-from narration.paragraph import Paragraph
+from narration.script.paragraph import Paragraph
 from narration.script import Script, parse_script
 
 CORPUS = Path(__file__).parent / "corpus"

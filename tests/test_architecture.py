@@ -26,7 +26,7 @@ STAND_IN = "infra.local_runpod"
 STARTS_STAND_IN = "flows.cli"
 
 DOORS: dict[str, tuple[str, ...]] = {
-    "pysbd": ("narration.sentences",),
+    "pysbd": ("narration.chunking.sentences",),
     "httpx": ("narration.endpoint", "narration.fetch", "infra"),
     "boto3": ("narration.store", "infra"),
     "botocore": ("narration.store", "infra"),
@@ -40,7 +40,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "prefect": ("flows", "tasks", "infra"),
     "espeakng_loader": ("gpu_worker",),
     "rich": ("flows.terminal",),
-    "markdown_it": ("narration.markdown", "narration.footnotes"),
+    "markdown_it": ("narration.script.markdown", "narration.script.footnotes"),
     "pydantic_settings": ("narration.settings", "gpu_worker.settings"),
 }
 """The modules or packages through which each library enters."""

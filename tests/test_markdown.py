@@ -61,7 +61,7 @@ H, P, L = "heading", "paragraph", "item"
     ],
 )
 def test_markdown_is_spoken_by_its_rules(source: str, expected: list[tuple[str, int, str]]) -> None:
-    """Each kind of markup becomes speakable text or is left out as the table in narration.markdown says."""
+    """Each kind of markup becomes speakable text or is left out as its table of rules says."""
     for newline in ("\n", "\r\n"):
         found = markdown(source.replace("\n", newline)).paragraphs
         assert [(p.kind, p.level, p.text) for p in found] == expected

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from script_kit import CORPUS, nasty_text, plain, read_or_refuse, speakable, texts
 
 from narration.errors import ScriptError
-from narration.paragraph import Paragraph
 from narration.script import MAX_SCRIPT_BYTES, parse_script, read_script
+from narration.script.paragraph import Paragraph
 
 
 def refusal(data: bytes, name: str = "talk.txt") -> ScriptError:

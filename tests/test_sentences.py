@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from script_kit import nasty_text, speakable
 
-from narration import sentences
-from narration.clauses import split_long
-from narration.sentences import split_sentences
+from narration.chunking import sentences
+from narration.chunking.clauses import split_long
+from narration.chunking.sentences import split_sentences
 
 
 @pytest.mark.parametrize(

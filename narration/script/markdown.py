@@ -34,10 +34,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from narration.errors import ScriptError
-from narration.footnotes import leave_out_footnotes
-from narration.front_matter import split_front_matter
-from narration.html_text import NeverClosed, text_of_html
-from narration.paragraph import Paragraph, is_speakable, tidy
+from narration.script.footnotes import leave_out_footnotes
+from narration.script.front_matter import split_front_matter
+from narration.script.html_text import NeverClosed, text_of_html
+from narration.script.paragraph import Paragraph, is_speakable, tidy
 
 _MAX_NESTING = 50  # levels, of which a list takes two; the parser drops what lies deeper
 _CELL_BORDER = re.compile(r"(?<!\\)\|")

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from narration.punctuation import CLOSING, COLONS, COMMAS, OTHER_STOPS, WIDE_COLONS, WIDE_COMMAS, WIDE_STOPS
+from narration.chunking.punctuation import (
+    CLOSING,
+    COLONS,
+    COMMAS,
+    OTHER_STOPS,
+    WIDE_COLONS,
+    WIDE_COMMAS,
+    WIDE_STOPS,
+)
 
 _BREAKS = (
     # A period after fewer letters is likelier an abbreviation's, or the sentence would have ended there.

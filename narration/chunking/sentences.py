@@ -11,8 +11,16 @@ from collections.abc import Iterator
 
 import pysbd
 
-from narration.paragraph import is_speakable
-from narration.punctuation import APOSTROPHES, CLOSERS, CLOSING, ENCLOSERS, OTHER_STOPS, STOPS, WIDE_STOPS
+from narration.chunking.punctuation import (
+    APOSTROPHES,
+    CLOSERS,
+    CLOSING,
+    ENCLOSERS,
+    OTHER_STOPS,
+    STOPS,
+    WIDE_STOPS,
+)
+from narration.script.paragraph import is_speakable
 
 _WINDOW = 4_000  # characters pysbd sees at once; its time grows faster than the text
 

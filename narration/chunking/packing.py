@@ -9,7 +9,7 @@ A chunk is whole sentences of one section, up to a limit. The rules:
   short to be spoken well: what is shorter than `SHORT` joins what follows it in its section, the
   last what precedes it; and a list's items shorter than `SHORT` are one group.
 - A chunk shorter than `SHORT` borrows the last sentences of the chunk before it in its group.
-- A sentence over the limit is cut at the sentences quoted in it, then as `narration.clauses` does.
+- A sentence over the limit is cut at the sentences quoted in it, then as `narration.chunking.clauses` does.
 - What holds no letter, mark, number or symbol is left out, unless it stands in a sentence.
 
 Everything else of the script's paragraphs is in the chunks, once and in order.
@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
-from narration.clauses import split_long
+from narration.chunking.clauses import split_long
+from narration.chunking.punctuation import ends_in_a_pause
+from narration.chunking.sentences import split_sentences
 from narration.errors import SettingsError
-from narration.paragraph import Paragraph, is_speakable, tidy
-from narration.punctuation import ends_in_a_pause
 from narration.script import Script
-from narration.sentences import split_sentences
+from narration.script.paragraph import Paragraph, is_speakable, tidy
 
 DEFAULT_LIMIT = 500  # characters, about half a minute of speech
 MIN_LIMIT = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from narration.paragraph import tidy
+from narration.script.paragraph import tidy
 
 _KEY = re.compile(r"[\"']?[\w.-]+[\"']?\s*:")
 _LINE = re.compile(rf"\s|#|-\s|{_KEY.pattern}|$")

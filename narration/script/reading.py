@@ -1,8 +1,8 @@
 """A script: bytes in plain text or Markdown, as the paragraphs to be spoken, in order.
 
 Plain text: blank lines separate paragraphs, single newlines join; nothing is left out, since
-nothing is markup. What Markdown leaves out is listed in `narration.markdown`. In both, characters
-that neither sound nor shape a neighbour are left out (`narration.paragraph`), and a script with
+nothing is markup. What Markdown leaves out is listed in `narration.script.markdown`. In both, characters
+that neither sound nor shape a neighbour are left out (`narration.script.paragraph`), and a script with
 control characters is refused rather than guessed at.
 """
 
@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from narration.errors import ScriptError
-from narration.markdown import parse_markdown
-from narration.paragraph import Paragraph, is_speakable, tidy
-
-__all__ = ["MAX_SCRIPT_BYTES", "Paragraph", "Script", "parse_script", "read_script", "script_suffix"]
+from narration.script.markdown import parse_markdown
+from narration.script.paragraph import Paragraph, is_speakable, tidy
 
 MAX_SCRIPT_BYTES = 10_000_000  # over a week of speech; more is not a script but a mistake
 MARKDOWN_SUFFIXES = {".md", ".markdown"}
