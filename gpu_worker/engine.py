@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import transformers
 
 from gpu_worker.checkpoint import load_language_model
 from gpu_worker.codec import HOP, WINDOW, Codec
@@ -80,6 +81,14 @@ class HiggsEngine:
     ) -> None:
         self.model = model
         self.slots = options.slots
+        self.facts: dict[str, str | int | float | bool] = {
+            "engine": "higgs",
+            **runner.facts,
+            "slots": options.slots,
+            "slot_length": options.slot_length,
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+        }
         self._slot_length = options.slot_length
         self._prompts = prompts
         self._vocoder = Vocoder(codec)

@@ -44,7 +44,11 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
 
     from gpu_worker.engine import EngineOptions, HiggsEngine  # noqa: PLC0415 -- as said above
 
-    options = EngineOptions(voices=settings.voice_cache)
+    options = EngineOptions(
+        slot_length=settings.slot_length,
+        prefix_cache_bytes=settings.prefix_cache_mb << 20,
+        voices=settings.voice_cache,
+    )
     if settings.slots is not None:
         options = replace(options, slots=settings.slots)
     return HiggsEngine.load(

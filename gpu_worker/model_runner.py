@@ -89,6 +89,13 @@ class ModelRunner:
         self._prefixes = PrefixCache(prefix_bytes)
         self._graph: torch.cuda.CUDAGraph | None = None
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """Device and number format: the same request repeats its codes only where they are the same."""
+        cuda = self.device.type == "cuda"
+        device = torch.cuda.get_device_name(self.device) if cuda else "cpu"
+        return {"device": device, "dtype": str(self._decoder.dtype).removeprefix("torch.")}
+
     def admit(self, sequence: Sequence) -> Stopwatch:
         """Prefill `sequence` into its slot.
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from higgs_oracle import Oracle, Said, trimmed
 from numpy.typing import NDArray
 from safetensors.torch import load_file
@@ -26,11 +27,14 @@ from gpu_worker import audio
 from gpu_worker.checkpoint import load_language_model
 from gpu_worker.codec import Codec, tokenizer_classes
 from gpu_worker.decoder import Decoder
-from gpu_worker.delay_pattern import END
+from gpu_worker.delay_pattern import END, delay
 from gpu_worker.engine import EngineOptions, HiggsEngine, Spoken, exit_process
 from gpu_worker.model_runner import ModelRunner
 from gpu_worker.models import ModelError
 from gpu_worker.prefix_cache import PrefixCache
+from gpu_worker.prompt import Prompt, Segment
+from gpu_worker.sampler import Sampling
+from gpu_worker.sequence import Sequence
 from gpu_worker.speaker import SampleLoader, VoiceSample
 from gpu_worker.vocoder import Vocoder
 from narration.contract import ContractError, ErrorCode, SynthesisRequest
@@ -221,6 +225,21 @@ async def test_the_same_request_and_seed_say_the_same_codes_beside_anybody(
     assert cold.utterance.seed == 77
 
 
+async def test_the_engine_tells_what_its_codes_hang_on(small_checkpoint: Path, opened: Open) -> None:
+    """Device, number format, slots and versions, for whoever wants the same codes again."""
+    async with opened(small_checkpoint) as engine:
+        assert engine.facts == {
+            "engine": "higgs",
+            "device": "cpu",
+            "dtype": "float32",
+            "slots": 3,
+            "slot_length": 384,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+        assert {type(value) for value in engine.facts.values()} <= {str, int}
+
+
 async def test_a_seed_is_drawn_and_told_where_none_is_given(small_checkpoint: Path, opened: Open) -> None:
     """Two clips without a seed differ; the seed that the first reports says it again."""
     async with opened(small_checkpoint) as engine:
@@ -287,6 +306,25 @@ def test_the_step_never_waits_for_a_value(small_checkpoint: Path) -> None:
     runner = ModelRunner(decoder, slots=2, slot_length=64, prefix_bytes=0)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         runner._step()
+
+
+def test_the_samples_end_counts_as_spoken_just_before(small_checkpoint: Path) -> None:
+    """Behind the begin code repetition-aware sampling sees what transformers does: the prompt's audio."""
+    cpu = torch.device("cpu")
+    model = load_language_model(small_checkpoint, cpu)
+    runner = ModelRunner(
+        Decoder(model, device=cpu, max_positions=64), slots=2, slot_length=64, prefix_bytes=0
+    )
+    stream = delay(np.arange(80).reshape(8, 10).astype(np.int16))
+    prompt = Prompt(
+        (Segment(np.arange(3)), Segment(np.zeros(19, dtype=np.int64), stream)), (Segment(np.arange(4)),)
+    )
+    sequence = Sequence(prompt, Sampling(0, 1, 1, 0, 7, 2), 20, slot=1)
+    runner.admit(sequence)
+    history = runner._rows.history[1]
+    np.testing.assert_array_equal(history[-19:], stream)  # steps -19 to -1 of the ring
+    assert (history[:-19] == 1024).all()
+    assert (runner._rows.history[0] == 1024).all()
 
 
 # Nobody's trouble becomes a neighbour's
