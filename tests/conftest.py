@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flow_kit import draft_endpoint, place, prefect_url
+
+__all__ = ["draft_endpoint", "place", "prefect_url"]  # fixtures: one server and one worker a session
 
 _FOREIGN = ("NARRATION_", "RUNPOD_", "WORKER_", "VOICE_SAMPLE_", "AWS_", "PREFECT_")
 

@@ -8,9 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from flow_kit import FOUR_CHUNKS, Place, draft_endpoint, place, prefect_url
-
-__all__ = ["draft_endpoint", "place", "prefect_url"]  # fixtures
+from flow_kit import FOUR_CHUNKS, Place
 
 
 def test_a_script_becomes_a_narration_and_the_second_run_synthesizes_nothing(place: Place) -> None:

@@ -27,7 +27,7 @@ disk_gb = 40
 WORKER_ENGINE = "higgs"
 [gpu]
 pools = ["ADA_24"]
-min_cuda = "12.8"
+min_cuda = "13.0"
 [workers]
 max = 3
 [scaling]
@@ -82,7 +82,7 @@ def test_an_empty_account_gets_template_and_endpoint(
     assert endpoint["workers"] == {"min": 0, "max": 3}
     assert endpoint["scaling"] == {"type": "REQUEST_COUNT", "requestCount": 32}
     assert endpoint["gpu"]["pools"] == ["ADA_24"]
-    assert endpoint["gpu"]["minCudaVersion"] == "12.8"
+    assert endpoint["gpu"]["minCudaVersion"] == "13.0"
     assert endpoint["env"] == {"WORKER_ENGINE": "higgs"}
     (template,) = account.collections["templates"]
     assert (template["serverless"], template["public"], template["startSsh"]) == (True, False, False)
@@ -153,7 +153,7 @@ def test_what_is_taken_out_of_the_file_is_cleared(account: Account, run: Run) ->
     gpu = 'pools = ["AMPERE_24", "ADA_24"]\nexcluded = ["NVIDIA L4"]'
     run(FILE.replace('pools = ["ADA_24"]', gpu).replace("[gpu]", 'OLD = "1"\n[gpu]'))
     assert account.endpoint["gpu"]["excludedTypes"] == ["NVIDIA L4"]
-    assert run(FILE.replace('min_cuda = "12.8"\n', "").replace('"ADA_24"', '"ADA_24", "AMPERE_24"')) == 0
+    assert run(FILE.replace('min_cuda = "13.0"\n', "").replace('"ADA_24"', '"ADA_24", "AMPERE_24"')) == 0
     assert account.endpoint["gpu"].get("excludedTypes", []) == []
     assert account.endpoint["gpu"]["minCudaVersion"] is None
     assert account.endpoint["env"] == {"WORKER_ENGINE": "higgs"}
@@ -165,7 +165,7 @@ def test_a_cuda_set_chosen_by_hand_gives_way_to_the_files_floor(account: Account
     account.endpoint["gpu"] |= {"allowedCudaVersions": ["12.6"], "minCudaVersion": None}
     assert run() == 0
     assert account.endpoint["gpu"]["allowedCudaVersions"] == []
-    assert account.endpoint["gpu"]["minCudaVersion"] == "12.8"
+    assert account.endpoint["gpu"]["minCudaVersion"] == "13.0"
 
 
 def test_a_variable_set_by_hand_is_not_printed(

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from flow_kit import FOUR_CHUNKS, Place, draft_endpoint, place, prefect_url
+from flow_kit import FOUR_CHUNKS, Place
 
 from narration.errors import NarrationError, ScriptError, SettingsError
 from narration.markup import html_text, plain
 from narration.settings import read_settings
 from narration.sources import read_reference
 from narration.store import open_store
-
-__all__ = ["draft_endpoint", "place", "prefect_url"]  # fixtures
 
 HOSTILE = """# <script>alert(1)</script> [click](javascript:alert(1))
 
