@@ -9,23 +9,16 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import ffmpeg
-import numpy as np
 
-from narration.audio import Waveform, resample
-from narration.contract import SAMPLE_RATE
+from narration.assembly import ClipReader, assemble
 from narration.errors import MasteringError
 from narration.ffmpeg_process import feed, find_ffmpeg
-from narration.timeline import MASTER_RATE, UPSAMPLING, Placement, Timeline
+from narration.timeline import MASTER_RATE, Timeline
 
-FADE = 0.005  # s at both edges of every clip
 TRUE_PEAK_CEILING = -1.0  # dBTP
 MAX_LIMITING = 3.0  # dB; what would need more stays quieter
 TOLERANCE = 0.5  # LU
@@ -39,13 +32,8 @@ _SILENCE = -69.9  # LUFS; ffmpeg says -70 where nothing passes the gate
 _BYTES_PER_SAMPLE = 2
 _MP3_BYTES = 24_000  # a second, at the most
 _ROOM = 16 * 2**20  # bytes left free beside the master
-_READERS = 2  # threads that decode and resample clips
-_READ_AHEAD = 4  # clips
 _SLOWEST = 4.0  # times real time; a pass slower than this hangs
 _PATIENCE = 120.0  # s a pass may take however short it is
-
-ClipReader = Callable[[int], Waveform]
-"""Gives the waveform (24 kHz) of a chunk by its index. Called from several threads, ahead of need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +102,7 @@ def master(
     timeout = _PATIENCE + timeline.seconds / _SLOWEST
 
     def run(command: list[str], gain_db: float) -> _Reading:
-        return _reading(feed(command, _assemble(timeline, read_clip, gain_db, stop), timeout=timeout))
+        return _reading(feed(command, assemble(timeline, read_clip, gain_db, stop), timeout=timeout))
 
     wav, mp3 = out_dir / "master.wav", out_dir / "master.mp3"
     before = run(_measuring(program), 0.0)
@@ -209,59 +197,6 @@ def _command(program: Path, graph: ffmpeg.Stream) -> list[str]:
     quiet = graph.global_args("-hide_banner", "-nostats", "-nostdin")
     command: list[str] = quiet.compile(cmd=str(program), overwrite_output=True)
     return command
-
-
-def _assemble(
-    timeline: Timeline, read_clip: ClipReader, gain_db: float, stop: threading.Event | None
-) -> Generator[bytes | memoryview]:
-    """The master as it is before the limiter: float32 blocks, clips at their places, silence between."""
-    at = 0
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="clips") as pool:
-        upcoming = iter(timeline.placements)
-        waiting: deque[tuple[Placement, Future[Waveform]]] = deque()
-
-        def fetch(count: int) -> None:
-            for placement in islice(upcoming, count):
-                waiting.append((placement, pool.submit(_segment, placement, read_clip, gain_db)))
-
-        fetch(_READ_AHEAD)
-        try:
-            while waiting:
-                if stop is not None and stop.is_set():
-                    raise MasteringError("mastering was stopped")
-                placement, segment = waiting.popleft()
-                yield from _silence(placement.start - at)
-                yield segment.result().data
-                at = placement.end
-                fetch(1)
-        finally:
-            for _, segment in waiting:
-                segment.cancel()
-    yield from _silence(timeline.samples - at)
-
-
-def _segment(placement: Placement, read_clip: ClipReader, gain_db: float) -> Waveform:
-    """One clip as the master holds it: at 48 kHz, trimmed, levelled, its edges faded."""
-    waveform = read_clip(placement.chunk)
-    if waveform.size != placement.clip_samples:
-        raise MasteringError(
-            f"the clip of chunk {placement.chunk} has {waveform.size} samples, not the"
-            f" {placement.clip_samples} it was arranged with"
-        )
-    whole = resample(waveform, SAMPLE_RATE, MASTER_RATE)
-    segment = whole[placement.trim_start * UPSAMPLING : placement.trim_end * UPSAMPLING]
-    segment = segment * np.float32(10 ** ((placement.gain_db + gain_db) / 20))
-    fade = min(round(FADE * MASTER_RATE), segment.size // 2)
-    ramp = np.linspace(0, 1, fade, endpoint=False, dtype=np.float32)
-    segment[:fade] *= ramp
-    segment[segment.size - fade :] *= ramp[::-1]
-    return segment
-
-
-def _silence(samples: int) -> Generator[bytes]:
-    second = bytes(4 * MASTER_RATE)
-    for left in range(samples, 0, -MASTER_RATE):
-        yield second[: 4 * left]
 
 
 def _refuse_full_disk(timeline: Timeline, out_dir: Path) -> None:
