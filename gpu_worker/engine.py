@@ -133,7 +133,7 @@ class HiggsEngine:
                 prefix_bytes=options.prefix_cache_bytes,
             )
             return cls(runner, prompts, codec, model=model, options=options, on_fatal=on_fatal)
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, ContractError) as error:
             size = f"{options.slots} slots of {options.slot_length} tokens"
             raise ModelError(f"{size} do not fit into the memory of {device}: set fewer slots") from error
 
@@ -174,7 +174,7 @@ class HiggsEngine:
         sequence = Sequence(prompt, sampling, request.max_new_tokens)
         self._loop.submit(sequence)
         pending = await asyncio.wrap_future(sequence.outcome)
-        codes, ended = undelay(await self._vocoder.call(pending.get))
+        codes, ended = undelay(await asyncio.to_thread(pending.get))
         if codes.shape[1] == 0:
             raise ContractError(ErrorCode.ENGINE_FAILURE, "the model ended the clip before its first frame")
         decoding = perf_counter()

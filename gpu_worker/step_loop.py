@@ -64,10 +64,11 @@ class StepLoop:
                 self._collect(sequence)
 
     def speak(self, sequence: Sequence) -> None:
-        """Speak one sequence on the caller's thread: before `start`, to warm up."""
+        """Speak one sequence on the caller's thread: before `start`, to warm up. Raises what went wrong."""
         self._scheduler.add(sequence)
         while not self._scheduler.idle:
             self.step()
+        sequence.outcome.result()
 
     def _run_until_stopped(self) -> None:
         try:

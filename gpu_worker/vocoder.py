@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +13,6 @@ from gpu_worker.codec import Codec
 from gpu_worker.delay_pattern import Codes
 from gpu_worker.speaker import Waveform
 
-_T = TypeVar("_T")
 _Clip = tuple[Codes, "Future[Waveform]"]
 
 
@@ -29,7 +26,7 @@ class Vocoder:
 
     async def encode(self, waveform: Waveform) -> Codes:
         """Codes of a voice sample, `[8, frames]`."""
-        return await self.call(lambda: self._codec.encode(waveform))
+        return await asyncio.wrap_future(self._thread.submit(self._codec.encode, waveform))
 
     async def decode(self, codes: Codes) -> Waveform:
         """Waveform of a clip, within [-1, 1]."""
@@ -37,10 +34,6 @@ class Vocoder:
         self._waiting.append((codes, clip))
         self._thread.submit(self._decode_waiting)
         return await asyncio.wrap_future(clip)
-
-    async def call(self, work: Callable[[], _T]) -> _T:
-        """What `work` returns, done on the codec's thread."""
-        return await asyncio.wrap_future(self._thread.submit(work))
 
     def close(self) -> None:
         """Finish what was asked and end the thread."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from gpu_worker import audio
 from gpu_worker.checkpoint import load_language_model
 from gpu_worker.codec import Codec, tokenizer_classes
 from gpu_worker.decoder import Decoder
-from gpu_worker.delay_pattern import END, delay
+from gpu_worker.delay_pattern import END, Codes, delay
 from gpu_worker.engine import EngineOptions, HiggsEngine, Spoken, exit_process
 from gpu_worker.model_runner import ModelRunner
 from gpu_worker.models import ModelError
@@ -136,6 +135,14 @@ async def say_all(engine: HiggsEngine, said: list[Said], **changes: Any) -> list
     return await asyncio.gather(*(engine.say(*request_of(one, **changes)) for one in said))
 
 
+@pytest.fixture(scope="module")
+def engine(small_checkpoint: Path, codec_folder: Path) -> Iterator[HiggsEngine]:
+    """An engine for all tests that leave it as they found it."""
+    shared = HiggsEngine.load(small_checkpoint, codec_folder, model="m", device="cpu", options=OPTIONS)
+    yield shared
+    asyncio.run(shared.drain())
+
+
 def codes_equal(one: list[Spoken], other: list[Spoken]) -> None:
     for first, second in zip(one, other, strict=True):
         np.testing.assert_array_equal(first.codes, second.codes)
@@ -183,12 +190,9 @@ async def test_a_clip_of_n_frames_is_n_frames(tmp_path: Path, opened: Open) -> N
         assert np.abs(one.utterance.waveform).max() <= 1
 
 
-async def test_the_waveform_is_the_codecs_of_the_codes(
-    small_checkpoint: Path, codec_folder: Path, opened: Open
-) -> None:
+async def test_the_waveform_is_the_codecs_of_the_codes(engine: HiggsEngine, codec_folder: Path) -> None:
     """Clips that are decoded together sound as each decoded alone, whole."""
-    async with opened(small_checkpoint) as engine:
-        spoken = await say_all(engine, CONVERSATIONS[:4])
+    spoken = await say_all(engine, CONVERSATIONS[:4])
     model = tokenizer_classes()[1].from_pretrained(codec_folder).eval()
     for one in spoken:
         with torch.inference_mode():
@@ -207,65 +211,61 @@ SAMPLED: dict[str, Any] = {
 }
 
 
-async def test_the_same_request_and_seed_say_the_same_codes_beside_anybody(
-    small_checkpoint: Path, opened: Open
-) -> None:
+async def test_the_same_request_and_seed_say_the_same_codes_beside_anybody(engine: HiggsEngine) -> None:
     """Alone, in company, in another slot, with the voice's prefix remembered or not: the same codes."""
     mine = request_of(CONVERSATIONS[1], **SAMPLED, seed=77)
-    async with opened(small_checkpoint) as engine:
-        cold = await engine.say(*mine)
-        crowd = [engine.say(*request_of(said, **SAMPLED)) for said in CONVERSATIONS]
-        among = [*crowd[:4], engine.say(*mine), *crowd[4:]]
-        warm_in_company = (await asyncio.gather(*among))[4]
-        runner = engine._loop._runner
-        assert len(runner._prefixes) >= 4
-        runner.forget_prefixes()
-        cold_again = await engine.say(*mine)
+    engine._loop._runner.forget_prefixes()
+    cold = await engine.say(*mine)
+    crowd = [engine.say(*request_of(said, **SAMPLED)) for said in CONVERSATIONS]
+    among = [*crowd[:4], engine.say(*mine), *crowd[4:]]
+    warm_in_company = (await asyncio.gather(*among))[4]
+    runner = engine._loop._runner
+    assert len(runner._prefixes) >= 4
+    runner.forget_prefixes()
+    cold_again = await engine.say(*mine)
     codes_equal([cold, cold], [warm_in_company, cold_again])
     assert cold.utterance.seed == 77
 
 
-async def test_the_engine_tells_what_its_codes_hang_on(small_checkpoint: Path, opened: Open) -> None:
+async def test_the_engine_tells_what_its_codes_hang_on(engine: HiggsEngine) -> None:
     """Device, number format, slots and versions, for whoever wants the same codes again."""
-    async with opened(small_checkpoint) as engine:
-        assert engine.facts == {
-            "engine": "higgs",
-            "device": "cpu",
-            "dtype": "float32",
-            "slots": 3,
-            "slot_length": 384,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
-        assert {type(value) for value in engine.facts.values()} <= {str, int}
+    assert engine.facts == {
+        "engine": "higgs",
+        "device": "cpu",
+        "dtype": "float32",
+        "slots": 3,
+        "slot_length": 384,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    assert {type(value) for value in engine.facts.values()} <= {str, int}
 
 
-async def test_a_seed_is_drawn_and_told_where_none_is_given(small_checkpoint: Path, opened: Open) -> None:
+async def test_a_seed_is_drawn_and_told_where_none_is_given(engine: HiggsEngine) -> None:
     """Two clips without a seed differ; the seed that the first reports says it again."""
-    async with opened(small_checkpoint) as engine:
-        one, two = await say_all(engine, [CONVERSATIONS[0]] * 2, **SAMPLED)
-        again = await engine.say(*request_of(CONVERSATIONS[0], **SAMPLED, seed=one.utterance.seed))
+    one, two = await say_all(engine, [CONVERSATIONS[0]] * 2, **SAMPLED)
+    again = await engine.say(*request_of(CONVERSATIONS[0], **SAMPLED, seed=one.utterance.seed))
     assert one.utterance.seed != two.utterance.seed
     codes_equal([one], [again])
 
 
 async def test_a_remembered_voice_is_not_prefilled_again(
-    small_checkpoint: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+    engine: HiggsEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second chunk in a voice prefills its own text only, and its sample is not loaded again."""
-    async with opened(small_checkpoint) as engine:
-        decoder = engine._loop._runner._decoder
-        prefilled: list[int] = []
-        prefill = decoder.prefill
+    engine._loop._runner.forget_prefixes()
+    decoder = engine._loop._runner._decoder
+    prefilled: list[int] = []
+    prefill = decoder.prefill
 
-        def counted(runs: Any, start: int, cache: Any) -> None:
-            prefilled.append(sum(len(run.tokens) for run in runs))
-            prefill(runs, start, cache)
+    def counted(runs: Any, start: int, cache: Any) -> None:
+        prefilled.append(sum(len(run.tokens) for run in runs))
+        prefill(runs, start, cache)
 
-        monkeypatch.setattr(decoder, "prefill", counted)
-        first = await engine.say(*request_of(CONVERSATIONS[1]))
-        request, _ = request_of(CONVERSATIONS[5])
-        second = await engine.say(request, _never_loaded)
+    monkeypatch.setattr(decoder, "prefill", counted)
+    first = await engine.say(*request_of(CONVERSATIONS[1]))
+    request, _ = request_of(CONVERSATIONS[5])
+    second = await engine.say(request, _never_loaded)
     assert sum(prefilled[:2]) == len(first.prompt_ids)
     assert len(prefilled) == 3
     assert prefilled[2] == len(second.prompt_ids) - prefilled[0]
@@ -351,21 +351,18 @@ async def test_cancelling_frees_the_slot(tmp_path: Path, opened: Open) -> None:
 
 
 @pytest.mark.parametrize("cloned", [False, True])
-async def test_what_does_not_fit_is_refused_with_the_three_numbers(
-    small_checkpoint: Path, opened: Open, cloned: bool
-) -> None:
+async def test_what_does_not_fit_is_refused_with_the_three_numbers(engine: HiggsEngine, cloned: bool) -> None:
     """Prompt, voice and max_new_tokens are named; what the text alone exceeds is refused undownloaded."""
     said = CONVERSATIONS[1] if cloned else CONVERSATIONS[0]
-    async with opened(small_checkpoint) as engine:
-        fits = await engine.say(*request_of(said))
-        voice = 0 if not cloned else 32 + 9  # frames of 30,000 samples, and their begin, end and delay
-        words = len(fits.prompt_ids) - voice
-        room = OPTIONS.slot_length - words - voice
-        await engine.say(*request_of(said, max_new_tokens=room))
-        with pytest.raises(ContractError) as caught:
-            await engine.say(*request_of(said, max_new_tokens=room + 1))
-        with pytest.raises(ContractError):
-            await engine.say(request_of(CONVERSATIONS[1], max_new_tokens=380)[0], _never_loaded)
+    fits = await engine.say(*request_of(said))
+    voice = 0 if not cloned else 32 + 9  # frames of 30,000 samples, and their begin, end and delay
+    words = len(fits.prompt_ids) - voice
+    room = OPTIONS.slot_length - words - voice
+    await engine.say(*request_of(said, max_new_tokens=room))
+    with pytest.raises(ContractError) as caught:
+        await engine.say(*request_of(said, max_new_tokens=room + 1))
+    with pytest.raises(ContractError):
+        await engine.say(request_of(CONVERSATIONS[1], max_new_tokens=380)[0], _never_loaded)
     failure = caught.value.failure
     assert failure.error_code == ErrorCode.REQUEST_TOO_LONG
     assert not failure.retryable
@@ -373,17 +370,14 @@ async def test_what_does_not_fit_is_refused_with_the_three_numbers(
         assert number in failure.error
 
 
-async def test_too_few_steps_for_a_frame_are_refused(small_checkpoint: Path, opened: Open) -> None:
+async def test_too_few_steps_for_a_frame_are_refused(engine: HiggsEngine) -> None:
     """Eight steps only begin; the refusal names the field."""
-    async with opened(small_checkpoint) as engine:
-        with pytest.raises(ContractError, match="max_new_tokens") as caught:
-            await engine.say(*request_of(CONVERSATIONS[0], max_new_tokens=8))
+    with pytest.raises(ContractError, match="max_new_tokens") as caught:
+        await engine.say(*request_of(CONVERSATIONS[0], max_new_tokens=8))
     assert caught.value.failure.error_code == ErrorCode.INVALID_INPUT
 
 
-async def test_a_bad_request_hurts_no_neighbour(
-    small_checkpoint: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bad_request_hurts_no_neighbour(engine: HiggsEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample that cannot be had, context that is no audio, a prefill that fails: only their clips do."""
 
     async def broken() -> VoiceSample:
@@ -391,46 +385,44 @@ async def test_a_bad_request_hurts_no_neighbour(
 
     good = request_of(CONVERSATIONS[0])
     garbled = request_of(CONVERSATIONS[4], previous_audio_base64="AAAA")
-    async with opened(small_checkpoint) as engine:
-        alone = await engine.say(*good)
-        runner = engine._loop._runner
-        admit = runner.admit
+    alone = await engine.say(*good)
+    runner = engine._loop._runner
+    admit = runner.admit
 
-        def picky(sequence: Any) -> Any:
-            if sequence.sampling.seed == 13:
-                raise ValueError("no such thing")
-            return admit(sequence)
+    def picky(sequence: Any) -> Any:
+        if sequence.sampling.seed == 13:
+            raise ValueError("no such thing")
+        return admit(sequence)
 
-        monkeypatch.setattr(runner, "admit", picky)
-        requests = [
-            (request_of(CONVERSATIONS[3])[0], broken),
-            garbled,
-            request_of(CONVERSATIONS[2], seed=13),
-            good,
-        ]
-        outcomes = await asyncio.gather(*(engine.say(*one) for one in requests), return_exceptions=True)
+    monkeypatch.setattr(runner, "admit", picky)
+    requests = [
+        (request_of(CONVERSATIONS[3], audio_sha256="0" * 64)[0], broken),
+        garbled,
+        request_of(CONVERSATIONS[2], seed=13),
+        good,
+    ]
+    outcomes = await asyncio.gather(*(engine.say(*one) for one in requests), return_exceptions=True)
     assert [type(one) for one in outcomes] == [ContractError, ContractError, ValueError, Spoken]
     assert isinstance(outcomes[3], Spoken)
     codes_equal([alone], [outcomes[3]])
 
 
 async def test_out_of_memory_while_prefilling_costs_the_prefixes_first(
-    small_checkpoint: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+    engine: HiggsEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is remembered goes first; if that does not help, the newest request is sent back."""
-    async with opened(small_checkpoint) as engine:
-        before = await engine.say(*request_of(CONVERSATIONS[0]))
-        runner = engine._loop._runner
-        admit = runner.admit
+    before = await engine.say(*request_of(CONVERSATIONS[0]))
+    runner = engine._loop._runner
+    admit = runner.admit
 
-        def tight(sequence: Any) -> Any:
-            if len(runner._prefixes) or sequence.sampling.seed == 13:
-                raise torch.OutOfMemoryError
-            return admit(sequence)
+    def tight(sequence: Any) -> Any:
+        if len(runner._prefixes) or sequence.sampling.seed == 13:
+            raise torch.OutOfMemoryError
+        return admit(sequence)
 
-        monkeypatch.setattr(runner, "admit", tight)
-        requests = [request_of(CONVERSATIONS[0]), request_of(CONVERSATIONS[1], seed=13)]
-        saved, shed = await asyncio.gather(*(engine.say(*one) for one in requests), return_exceptions=True)
+    monkeypatch.setattr(runner, "admit", tight)
+    requests = [request_of(CONVERSATIONS[0]), request_of(CONVERSATIONS[1], seed=13)]
+    saved, shed = await asyncio.gather(*(engine.say(*one) for one in requests), return_exceptions=True)
     assert isinstance(saved, Spoken)
     codes_equal([before], [saved])
     assert isinstance(shed, ContractError)
@@ -438,22 +430,21 @@ async def test_out_of_memory_while_prefilling_costs_the_prefixes_first(
 
 
 async def test_out_of_memory_while_decoding_sheds_the_newest(
-    small_checkpoint: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+    engine: HiggsEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request that was admitted last goes back; those before it say what they would have said."""
-    async with opened(small_checkpoint) as engine:
-        before = await say_all(engine, CONVERSATIONS[:2])
-        runner = engine._loop._runner
-        run = runner.run
+    before = await say_all(engine, CONVERSATIONS[:2])
+    runner = engine._loop._runner
+    run = runner.run
 
-        def tight(sequences: Any, steps: int) -> Any:
-            if len(tuple(sequences)) == 3:
-                raise torch.OutOfMemoryError
-            return run(sequences, steps)
+    def tight(sequences: Any, steps: int) -> Any:
+        if len(tuple(sequences)) == 3:
+            raise torch.OutOfMemoryError
+        return run(sequences, steps)
 
-        monkeypatch.setattr(runner, "run", tight)
-        requests = [request_of(said) for said in CONVERSATIONS[:3]]
-        *kept, shed = await asyncio.gather(*(engine.say(*one) for one in requests), return_exceptions=True)
+    monkeypatch.setattr(runner, "run", tight)
+    requests = [request_of(said) for said in CONVERSATIONS[:3]]
+    *kept, shed = await asyncio.gather(*(engine.say(*one) for one in requests), return_exceptions=True)
     assert isinstance(shed, ContractError)
     assert shed.failure.error_code == ErrorCode.OUT_OF_MEMORY
     codes_equal(before, [one for one in kept if isinstance(one, Spoken)])
@@ -496,16 +487,20 @@ async def test_clips_too_many_for_the_codec_together_are_decoded_one_by_one(code
     clips = [np.full((8, frames), frames, dtype=np.int16) for frames in (3, 4, 5)]
 
     class Tight(Codec):
+        def encode(self, waveform: Wave) -> Codes:
+            time.sleep(0.2)
+            return codec.encode(waveform)
+
         def decode(self, given: Any) -> list[Wave]:
             if len(given) > 1 or given[0].shape[1] == 5:
                 raise torch.OutOfMemoryError
             return codec.decode(given)
 
     vocoder = Vocoder(Tight(codec._model, torch.device("cpu")))
-    blocker = asyncio.ensure_future(vocoder.call(partial(time.sleep, 0.2)))
+    busy = asyncio.ensure_future(vocoder.encode(BERT))  # so that the clips gather behind it
     await asyncio.sleep(0.05)
     *decoded, refused = await asyncio.gather(*map(vocoder.decode, clips), return_exceptions=True)
-    await blocker
+    assert len(await busy) == 8
     vocoder.close()
     for ours, whole in zip(decoded, codec.decode(clips[:2]), strict=True):
         assert isinstance(ours, np.ndarray)
