@@ -38,9 +38,8 @@ class FaultProxy:
         self.connections: list[socket.socket] = []
         self._busy = 0
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.proxy = self  # type: ignore[attr-defined]  # the handler's way back
-        self._server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -67,6 +66,13 @@ class FaultProxy:
         finally:
             with self._lock:
                 self._busy -= 1
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients that hang up, killed ones among them, are what this is for."""
 
 
 class Handler(BaseHTTPRequestHandler):

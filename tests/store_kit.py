@@ -38,6 +38,7 @@ READER = ("READERKEY0000", "reader-s3cret")
 _WEED = Path(sys.executable).with_name("weed.exe" if os.name == "nt" else "weed")
 _WEED_RUNS_HERE = sys.platform != "darwin" or os.uname().machine == "arm64"
 SERVERS = ("moto", "seaweedfs") if _WEED_RUNS_HERE else ("moto",)
+STRICT = SERVERS[-1]  # checks credentials and signatures
 
 _numbers = count()
 

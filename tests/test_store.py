@@ -8,7 +8,7 @@ import json
 import os
 import random
 import signal
-import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -713,8 +713,9 @@ def test_what_the_disk_says_reaches_the_person(
     store = open_store(str(folder))
     put(store)
 
-    def fail(_: int) -> None:
-        raise OSError(number, os.strerror(number))
+    def fail(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fail)
     monkeypatch.setattr(time, "sleep", lambda _: None)
@@ -808,7 +809,6 @@ def test_no_lock_is_a_refusal(tmp_path: Path) -> None:
     """Where no lock can be had, no manifest is replaced on luck."""
     with pytest.raises(StoreRefused, match="cannot lock"), exclusive(tmp_path / "missing" / ".lock"):
         pass
-    assert not isinstance(StoreRefused("x"), sqlite3.Error)
 
 
 def test_a_folder_store_needs_no_boto3(folder: Path) -> None:

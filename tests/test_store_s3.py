@@ -33,6 +33,7 @@ from store_kit import (
     BUCKET,
     READER,
     SERVERS,
+    STRICT,
     WRITER,
     Place,
     digest_of,
@@ -68,7 +69,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     from botocore.retries import standard
 
     monkeypatch.setattr(standard.ExponentialBackoff, "delay_amount", lambda *_: 0.01)
-    trouble = FaultProxy(server(SERVERS[-1]))
+    trouble = FaultProxy(server(STRICT))
     yield trouble
     trouble.close()
 
@@ -77,6 +78,10 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
 def proxied(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty store that is reached through the proxy."""
     return s3_place(proxy.endpoint, monkeypatch).open()
+
+
+def _prefix(url: str) -> str:
+    return url.removeprefix(f"s3://{BUCKET}/")
 
 
 def methods(proxy: FaultProxy) -> list[str]:
@@ -122,7 +127,7 @@ def test_each_kind_of_wrong_key_is_told_apart(
     keys: tuple[str, str], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked of a server that checks: the message says which it is and names no key."""
-    refusal = _refusal(s3_place(server(SERVERS[-1]), monkeypatch, keys).open())
+    refusal = _refusal(s3_place(server(STRICT), monkeypatch, keys).open())
     assert words in str(refusal)
     assert keys[0] not in str(refusal)
     assert keys[1] not in str(refusal)
@@ -130,7 +135,7 @@ def test_each_kind_of_wrong_key_is_told_apart(
 
 def test_a_reader_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that may not write can still plan."""
-    endpoint = server(SERVERS[-1])
+    endpoint = server(STRICT)
     place = s3_place(endpoint, monkeypatch)
     place.open().put_clip(digest_of("x"), FLAC, sidecar_of(digest_of("x"), FLAC))
     for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), READER, strict=True):
@@ -242,7 +247,9 @@ def test_a_passing_trouble_is_passed_over(proxy: FaultProxy, proxied: Store, fau
 
 
 @pytest.mark.parametrize(
-    "fault", [status(500, "InternalError"), status(503, "SlowDown"), cut_upload], ids=str
+    "fault",
+    [status(500, "InternalError"), status(503, "SlowDown"), status(502, "OfAProxyBetween"), cut_upload],
+    ids=["500", "503", "502", "cut"],
 )
 def test_a_lasting_outage_is_worth_another_try_later(proxy: FaultProxy, proxied: Store, fault: Fault) -> None:
     """After a bounded number of attempts the failure says that trying again helps."""
@@ -292,7 +299,7 @@ def test_an_object_altered_behind_our_back_is_damage(place: Place, tmp_path: Pat
     """Bytes under our SHA-256 that are not its own: never returned, and no half file."""
     store = place.open()
     key = store.put_script(FLAC, ".md")
-    prefix = place.url.removeprefix(f"s3://{BUCKET}/")
+    prefix = _prefix(place.url)
     client = plain_client(place.env["AWS_ENDPOINT_URL"])
     told = client.head_object(Bucket=BUCKET, Key=f"{prefix}/{key}")
     altered = FLAC[:-1] + b"x"
@@ -307,7 +314,7 @@ def test_an_object_altered_behind_our_back_is_damage(place: Place, tmp_path: Pat
 def test_objects_of_other_programs_are_read(place: Place) -> None:
     """A script that a person uploads carries no SHA-256 of ours, and is a script all the same."""
     store = place.open()
-    prefix = place.url.removeprefix(f"s3://{BUCKET}/")
+    prefix = _prefix(place.url)
     client = plain_client(place.env["AWS_ENDPOINT_URL"])
     client.put_object(Bucket=BUCKET, Key=f"{prefix}/inbox/", Body=b"")  # what a console makes as a folder
     client.put_object(Bucket=BUCKET, Key=f"{prefix}/inbox/Kapitel 1 über.md", Body=b"words")
@@ -331,9 +338,7 @@ def test_our_own_write_is_no_lost_race(proxy: FaultProxy, proxied: Store, first:
 
 def test_another_ones_write_in_between_is_a_lost_race(proxy: FaultProxy, proxied: Store) -> None:
     """The same, but somebody else wrote in the meantime."""
-    other = Store(
-        s3.S3Objects(plain_client(server(SERVERS[-1])), BUCKET, proxied.location.partition(BUCKET)[2][1:])
-    )
+    other = Store(s3.S3Objects(plain_client(server(STRICT)), BUCKET, _prefix(proxied.location)))
     etag = proxied.replace_manifest("intro", b"1", if_match=None)
 
     def other_writes(handler: Handler, forward: Forward) -> None:
@@ -346,6 +351,20 @@ def test_another_ones_write_in_between_is_a_lost_race(proxy: FaultProxy, proxied
     stored = proxied.read_manifest("intro")
     assert stored is not None
     assert stored[0] == b"theirs"
+
+
+def test_the_same_bytes_by_another_are_a_lost_race_too(proxy: FaultProxy, proxied: Store) -> None:
+    """Two that read 5 and write 6 made one change, not two: the second is told."""
+    other = Store(s3.S3Objects(plain_client(server(STRICT)), BUCKET, _prefix(proxied.location)))
+    etag = proxied.replace_manifest("counter", b"5", if_match=None)
+
+    def other_writes(handler: Handler, forward: Forward) -> None:
+        other.replace_manifest("counter", b"6", if_match=etag)
+        handler.answer(*forward(handler.body()))
+
+    proxy.faults.extend([None, other_writes])
+    with pytest.raises(ManifestConflict):
+        proxied.replace_manifest("counter", b"6", if_match=etag)
 
 
 def test_a_torn_server_is_asked_again(proxy: FaultProxy, proxied: Store) -> None:
@@ -395,7 +414,7 @@ def test_a_server_without_conditions_serves_one_writer(
 def test_the_probe_leaves_nothing(place: Place) -> None:
     """Asking whether conditions hold writes a scratch object and takes it away."""
     assert place.open().supports_concurrent_writers()
-    prefix = place.url.removeprefix(f"s3://{BUCKET}/")
+    prefix = _prefix(place.url)
     listing = plain_client(place.env["AWS_ENDPOINT_URL"]).list_objects_v2(Bucket=BUCKET, Prefix=prefix)
     assert listing["KeyCount"] == 0
 
@@ -413,7 +432,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _uploads(place: Place) -> list[str]:
     listing = plain_client(place.env["AWS_ENDPOINT_URL"]).list_multipart_uploads(Bucket=BUCKET)
-    prefix = place.url.removeprefix(f"s3://{BUCKET}/")
+    prefix = _prefix(place.url)
     return [upload["Key"] for upload in listing.get("Uploads", []) if upload["Key"].startswith(prefix)]
 
 
@@ -423,7 +442,7 @@ def test_a_large_file_goes_up_in_parts_and_comes_back(place: Place, big: Path, t
     published = store.publish_file("intro", big, "narration", ".wav", "audio/wav")
     store.fetch_file(published.key, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == big.read_bytes()
-    key = f"{place.url.removeprefix(f's3://{BUCKET}/')}/{published.key}"
+    key = f"{_prefix(place.url)}/{published.key}"
     told = plain_client(place.env["AWS_ENDPOINT_URL"]).head_object(Bucket=BUCKET, Key=key)
     assert told["ContentType"] == "audio/wav"
     assert told["Metadata"] == {"sha256": published.sha256}
@@ -460,10 +479,9 @@ def test_an_upload_that_fails_is_taken_back(
     assert not list(place.open()._objects.list("narrations/"))
 
 
-def test_uploads_of_killed_writers_are_given_back_in_time(
-    place: Place, big: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_uploads_of_killed_writers_are_given_back_in_time(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL between two parts leaves no file; a later upload beside it, a day on, clears the parts away."""
+    place = s3_place(server(STRICT), monkeypatch)  # moto dates every upload to 2010
     trouble = FaultProxy(place.env["AWS_ENDPOINT_URL"])
     reached, release = threading.Event(), threading.Event()
 
@@ -488,12 +506,10 @@ def test_uploads_of_killed_writers_are_given_back_in_time(
     store = place.open()
     assert len(_uploads(place)) == 1
     assert not list(store._objects.list("narrations/"))
-    store.publish_file("other", big, "narration", ".wav", "audio/wav")
-    assert len(_uploads(place)) == 1
+    store.publish_file("intro", big, "today", ".wav", "audio/wav")
+    assert len(_uploads(place)) == 1  # it could be another writer's, at work this moment
     monkeypatch.setattr(s3, "STALE_UPLOAD", timedelta(seconds=-60))
-    with big.open("ab") as file:
-        file.write(b"x")
-    store.publish_file("intro", big, "narration", ".wav", "audio/wav")
+    store.publish_file("intro", big, "tomorrow", ".wav", "audio/wav")
     assert _uploads(place) == []
 
 
@@ -516,7 +532,7 @@ def test_a_link_is_signed_for_a_while(place: Place) -> None:
 def test_a_link_for_another_object_is_refused() -> None:
     """The signature covers the object's name; asked of a server that checks."""
     with pytest.MonkeyPatch.context() as patch:
-        store = s3_place(server(SERVERS[-1]), patch).open()
+        store = s3_place(server(STRICT), patch).open()
         one, two = store.put_script(b"one", ".md"), store.put_script(b"two", ".md")
         with httpx.Client(trust_env=False) as client:
             assert client.get(store.link(one).replace(one, two)).status_code == 403
@@ -587,7 +603,7 @@ def test_objects_say_what_they_are(place: Place) -> None:
     digest = digest_of("typed")
     store.put_clip(digest, FLAC, sidecar_of(digest, FLAC))
     store.replace_manifest("intro", b"{}", if_match=None)
-    client, prefix = plain_client(place.env["AWS_ENDPOINT_URL"]), place.url.removeprefix(f"s3://{BUCKET}/")
+    client, prefix = plain_client(place.env["AWS_ENDPOINT_URL"]), _prefix(place.url)
     types = {
         key: client.head_object(Bucket=BUCKET, Key=f"{prefix}/{key}")["ContentType"]
         for key in (audio_key(digest), manifest_key("intro"))

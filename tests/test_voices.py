@@ -351,7 +351,8 @@ def test_a_good_sample_has_no_findings() -> None:
 def loud(peak: float) -> NDArray[np.float32]:
     """A recording with more gain than the format holds."""
     waveform = recording()
-    return (waveform * (peak / np.abs(waveform).max())).clip(-1, 1).astype(np.float32)
+    gained: NDArray[np.float32] = np.clip(waveform * np.float32(peak / np.abs(waveform).max()), -1, 1)
+    return gained
 
 
 @pytest.mark.parametrize(
