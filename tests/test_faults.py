@@ -192,7 +192,7 @@ def test_a_prefect_server_restarted_in_mid_run_costs_nothing(
 
 
 def test_a_machine_that_slept_an_hour_finds_its_clips(scene: Scene, undisturbed: Published) -> None:
-    """The pipeline's clock jumps while jobs are on their way: every deadline was for waking hours."""
+    """The pipeline's clock jumps while jobs are spoken, and the clips are taken at the last look."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -201,7 +201,11 @@ def test_a_machine_that_slept_an_hour_finds_its_clips(scene: Scene, undisturbed:
         def sleep() -> None:
             loop.slept += 3_700
 
-        scene.backstage.client.rule("POST", "/run$", does_afterwards(sleep), skip=1)
+        def sleep_at_the_next_look() -> None:
+            client.rule("GET", "/status/", does_first(sleep))
+
+        client = scene.backstage.client
+        client.rule("POST", "/run$", does_afterwards(sleep_at_the_next_look), skip=CHUNKS - 1)
         await scene.narrate()
 
     with scene.environment(), asyncio.Runner(loop_factory=SleepyLoop) as runner:
@@ -250,3 +254,18 @@ def test_a_full_disk_stops_the_run_by_name_and_what_was_paid_is_still_had(
 def _half_then_no_room(partial: Path) -> None:
     partial.write_bytes(b"half of")
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_page_that_cannot_be_shown_costs_no_narration(
+    scene: Scene, undisturbed: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect refuses every artifact; the narration is made and published all the same."""
+
+    async def refuse(**_: object) -> None:
+        raise ConnectionError("refused")
+
+    for kind in ("progress", "table", "markdown"):
+        monkeypatch.setattr(f"tasks.report.acreate_{kind}_artifact", refuse)
+    scene.run()
+    assert scene.published() == undisturbed
+    assert scene.backstage.jobs == CHUNKS

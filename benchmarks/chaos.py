@@ -1,0 +1,193 @@
+"""Narrations under faults picked at random, and pipelines killed at random points.
+
+Each narration is four chunks through the real client, worker loop, S3 server and Prefect server,
+with one to three faults of the matrix at once. It must end identical to the undisturbed one, or
+fail with a typed error; then the faults are lifted and the rerun must complete it. Jobs paid never
+exceed chunks plus what the faults destroyed. Prints what was met, how it ended, what was paid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from narration.errors import NarrationError
+
+if TYPE_CHECKING:
+    from chaos_kit import Scene
+    from matrix_kit import Fault
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+CHUNKS = 4
+REQUESTS = 75  # of one narration at the store, about: where a kill may strike
+
+
+@dataclass
+class Row:
+    """What was seen of one fault, or of several at once."""
+
+    outcomes: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    paid: list[int] = field(default_factory=list)
+    allowed: int = CHUNKS
+
+    def note(self, outcome: str, paid: int) -> None:
+        """One more narration."""
+        self.outcomes[outcome] += 1
+        self.paid.append(paid)
+
+    def cells(self) -> tuple[str, str, str]:
+        """Outcomes, jobs paid at most, jobs allowed."""
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
+        return outcomes, str(max(self.paid)), str(self.allowed)
+
+
+def main() -> int:
+    """Run the storm; 1 if any promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--narrations", type=int, default=40, help="with random faults")
+    parser.add_argument("--kills", type=int, default=25, help="pipelines killed at random points")
+    parser.add_argument("--each", action="store_true", help="every fault of the matrix once, alone")
+    parser.add_argument("--minutes", type=float, default=60.0, help="start nothing new after these")
+    asked = parser.parse_args()
+    for name in [
+        name for name in os.environ if name.startswith(("NARRATION_", "RUNPOD_", "PREFECT_", "AWS_"))
+    ]:
+        del os.environ[name]
+    os.environ |= {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_HOME": tempfile.mkdtemp(prefix="chaos-"),
+    }
+    warnings.simplefilter("ignore", ResourceWarning)  # boto3 leaves its sockets to the collector
+    os.chdir(os.environ["PREFECT_HOME"])
+    return Storm(asked).run()
+
+
+class Storm:
+    """One run of the benchmark."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        from chaos_kit import Backstage
+
+        self.asked = asked
+        self.dice = random.Random(asked.seed)
+        self.give_up = time.monotonic() + 60 * asked.minutes
+        self.rows: defaultdict[str, Row] = defaultdict(Row)
+        self.broken: list[str] = []
+        self.backstage = Backstage()
+        self.prefect_url = ""
+
+    def run(self) -> int:
+        """Everything, then the table."""
+        from chaos_kit import Scene, short_pauses
+        from matrix_kit import ENDPOINT, OTHER, STORE, WORKER
+        from prefect_kit import running_server
+
+        faults = [*ENDPOINT, *WORKER, *STORE, *OTHER]
+        with ExitStack() as stack:
+            home = Path(os.environ["PREFECT_HOME"])
+            self.prefect_url = stack.enter_context(running_server(home / "server"))
+            self.backstage.open()
+            stack.callback(self.backstage.close)
+            stack.enter_context(short_pauses())
+            reference = Scene(self.backstage, self.prefect_url)
+            reference.run()
+            self.reference = reference.published()
+            if self.asked.each:
+                for fault in faults:
+                    self.one(fault.name, [fault])
+            for _ in range(self.asked.narrations):
+                chosen = self.dice.sample(faults, self.dice.choice([1, 2, 2, 3]))
+                self.one(" + ".join(sorted(fault.name for fault in chosen)), chosen)
+            for _ in range(self.asked.kills):
+                self.kill(self.dice.randrange(REQUESTS))
+        self.print_table()
+        return 1 if self.broken else 0
+
+    def one(self, name: str, faults: list[Fault]) -> None:
+        """A narration under `faults`, then without."""
+        if time.monotonic() > self.give_up:
+            return
+        scene = self._scene()
+        for fault in faults:
+            fault.arrange(scene)
+        outcome = "identical"
+        try:
+            scene.run()
+        except NarrationError as error:
+            outcome = f"failed: {type(error).__name__}"
+            self._require(bool(error.remedy), f"{name}: no remedy in {error}")
+        except Exception as error:  # noqa: BLE001  # anything else is what this looks for
+            outcome = f"broke: {error!r}"
+            self.broken.append(f"{name}: {error!r}")
+        self._finish(name, scene, outcome, CHUNKS + sum(fault.lost for fault in faults))
+
+    def kill(self, request: int) -> None:
+        """A pipeline killed when it makes that request of its store, then run again."""
+        from proxy_kit import does_first, drops
+
+        if time.monotonic() > self.give_up:
+            return
+        scene = self._scene()
+        process = scene.start()
+        scene.backstage.s3.rule("*", "", does_first(process.kill, drops), skip=request)
+        process.communicate()
+        # At most the jobs in flight whose records were not written yet.
+        died = process.returncode < 0
+        self._finish("pipeline killed", scene, "identical", CHUNKS + (CHUNKS - 1 if died else 0))
+
+    def _finish(self, name: str, scene: Scene, outcome: str, allowed: int) -> None:
+        paid = self.backstage.jobs
+        self.backstage.settle()
+        try:
+            scene.run()
+            self._require(scene.published() == self.reference, f"{name}: not identical")
+        except Exception as error:  # noqa: BLE001  # as above
+            self.broken.append(f"{name}: the rerun broke: {error!r}")
+        paid += self.backstage.jobs
+        self._require(paid <= allowed, f"{name}: {paid} jobs paid, {allowed} allowed")
+        self._require(not scene.leftovers(), f"{name}: job records left")
+        row = self.rows[name]
+        row.allowed = max(row.allowed, allowed)
+        row.note(outcome, paid)
+        print(f"{name}: {outcome}, {paid} jobs", file=sys.stderr, flush=True)
+
+    def _scene(self) -> Scene:
+        from chaos_kit import Scene
+
+        self.backstage.settle()
+        return Scene(self.backstage, self.prefect_url)
+
+    def _require(self, held: bool, otherwise: str) -> None:
+        if not held:
+            self.broken.append(otherwise)
+
+    def print_table(self) -> None:
+        """Markdown, as in the README."""
+        print("| fault | outcome, then the rerun | jobs paid for 4 chunks | allowed |\n|---|---|---|---|")
+        for name, row in self.rows.items():
+            print(f"| {name} | " + " | ".join(row.cells()) + " |")
+        count = sum(len(row.paid) for row in self.rows.values())
+        paid = sum(sum(row.paid) for row in self.rows.values())
+        print(
+            f"\nseed {self.asked.seed}: {count} narrations, {paid} jobs, {len(self.broken)} promises broken"
+        )
+        for promise in self.broken:
+            print(f"BROKEN {promise}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
