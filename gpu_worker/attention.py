@@ -29,7 +29,7 @@ class Spans:
         """The first `lengths` [rows] int32 tokens of caches of `capacity`; made once for all layers."""
         queries = torch.arange(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
         mask = None
-        if not lengths.is_cuda:
+        if not _has_flash(lengths):
             unseen = torch.arange(capacity) >= lengths[:, None]
             mask = torch.zeros(unseen.shape).masked_fill(unseen, -torch.inf)[:, None, None, :]
         return cls(lengths, queries, queries * capacity, capacity, mask)
@@ -71,7 +71,7 @@ def attend_many(query: torch.Tensor, cache: torch.Tensor) -> torch.Tensor:
     """
     new, tokens = len(query), len(cache)
     key, value = cache.unbind(1)
-    if query.is_cuda:
+    if _has_flash(query):
         ends = torch.arange(2, dtype=torch.int32, device=query.device)
         causal = (-1, 0)  # aligned at the end: the last query sees every key
         out = varlen_attn(
@@ -83,3 +83,7 @@ def attend_many(query: torch.Tensor, cache: torch.Tensor) -> torch.Tensor:
     query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
     mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, enable_gqa=True)
     return mixed[0].transpose(0, 1)
+
+
+def _has_flash(tensor: torch.Tensor) -> bool:
+    return bool(tensor.is_cuda)
