@@ -382,6 +382,10 @@ def _ignore_conditions(proxy: FaultProxy) -> None:
     proxy.strip = ("if-match", "if-none-match")
 
 
+def _know_but_one(proxy: FaultProxy) -> None:
+    proxy.strip = ("if-match",)
+
+
 def _refuse_conditions(proxy: FaultProxy) -> None:
     def refuse(handler: Handler, forward: Forward) -> None:
         if handler.headers.get("If-Match") or handler.headers.get("If-None-Match"):
@@ -392,7 +396,7 @@ def _refuse_conditions(proxy: FaultProxy) -> None:
     proxy.always = refuse
 
 
-@pytest.mark.parametrize("ignorance", [_ignore_conditions, _refuse_conditions])
+@pytest.mark.parametrize("ignorance", [_ignore_conditions, _know_but_one, _refuse_conditions])
 def test_a_server_without_conditions_serves_one_writer(
     ignorance: Callable[[FaultProxy], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

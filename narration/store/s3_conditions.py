@@ -50,17 +50,27 @@ def put_if(client: S3Client, wanted: dict[str, Any], if_match: str | None) -> st
 
 
 def knows_conditions(client: S3Client, scratch: dict[str, Any]) -> bool:
-    """Whether the server refuses to write the object named by `scratch` a second time "if there is none"."""
+    """Whether the server holds to both conditions, tried on an object named by `scratch`."""
+    another = '"00000000000000000000000000000000"'
     try:
-        for _ in range(2):
-            client.put_object(**scratch, Body=b"", IfNoneMatch="*")
+        client.put_object(**scratch, Body=b"")
+        return all(
+            _refuses(client, {**scratch, "Body": b"", **condition})
+            for condition in ({"IfNoneMatch": "*"}, {"IfMatch": another})
+        )
+    finally:
+        client.delete_object(**scratch)
+
+
+def _refuses(client: S3Client, asked: dict[str, Any]) -> bool:
+    """Whether the server sees that the condition of a write does not hold."""
+    try:
+        client.put_object(**asked)
     except ClientError as error:
         if status_of(error) == 412:
             return True
         if code_of(error) not in _UNSUPPORTED:
             raise
-    finally:
-        client.delete_object(**scratch)
     return False
 
 
