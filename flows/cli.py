@@ -31,12 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         status: int = given.command(given)
-    except InputError as error:
-        terminal.say(f"narrate: {error}")
-        return BAD_INPUT
     except NarrationError as error:
         terminal.say(f"narrate: {error}")
-        return FAILED if getattr(error, "clips_stored", False) else BAD_INPUT
+        return FAILED if error.clips_stored else BAD_INPUT
     except KeyboardInterrupt:
         terminal.say("narrate: stopped; what was stored is kept, the same command goes on from there")
         return STOPPED
@@ -268,18 +265,42 @@ def _start(
     """Run a flow in this process, with a stand-in for RunPod beside it where no endpoint is configured."""
     _prepare_prefect()
     os.environ["NARRATION_STORE"] = settings.store
+    own_worker = _needs_stand_in(settings)
     try:
-        own_worker = needs_endpoint and _needs_stand_in(settings)
-        with _stand_in(settings) if own_worker else nullcontext(), terminal.progress_bar():
-            outcome = asyncio.run(flow())
+        with _stand_in(settings) if own_worker and needs_endpoint else nullcontext():
+            outcome = _finish(flow)
     except ChunksFailed as error:
         outcome = error.report
+    except SettingsError:
+        if needs_endpoint or not own_worker:
+            raise
+        # A clip that was stored proved damaged: now a worker is needed after all.
+        return _start(given, settings, flow, needs_endpoint=True)
     report = RunReport.model_validate(outcome)
     if given.json:
         _print_json(report.model_dump(mode="json"))
     else:
         terminal.result(terminal.describe_run(report))
     return FAILED if report.failed else DONE
+
+
+def _finish(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
+    """Run a flow to its end, its progress shown; what Prefect refuses becomes words."""
+    from prefect.exceptions import ParameterTypeError, PrefectException  # noqa: PLC0415  # as above
+
+    try:
+        with terminal.progress_bar():
+            return asyncio.run(flow())
+    except ParameterTypeError as error:
+        raise InputError(" ".join(str(error).split())[:500]) from None
+    except (PrefectException, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "API" not in str(error):
+            raise
+        where = os.environ.get("PREFECT_API_URL", "this machine")
+        raise SettingsError(
+            f"the Prefect server at {where} cannot be used: {' '.join(str(error).split())[:300]}",
+            remedy="start it, or unset PREFECT_API_URL to run without one",
+        ) from None
 
 
 def _prepare_prefect() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from narration.budget import budget_for
@@ -28,23 +28,23 @@ ROUNDS = 5
 async def produce(
     store: Store,
     settings: Settings,
-    script: Script,
-    script_key: str,
     narration_id: str,
+    load: Callable[[], Awaitable[tuple[Script, str, Settings]]],
     changes: Mapping[int, Change] | None = None,
 ) -> dict[str, Any]:
-    """Bring the narration `narration_id` of `script` into the store; returns the run's report.
+    """Bring the narration `narration_id` of what `load` brings into the store; returns the run's report.
 
+    `load` is called for every plan, since a retake goes by what is published at that moment.
     Raises `ChunksFailed` when some chunk has no clip, after all others are stored.
     """
     ledger = Ledger(budget_for(settings, settings.engine_in_use()))
     try:
         for _ in range(ROUNDS - 1):
             try:
-                return await _round(store, settings, script, script_key, narration_id, changes, ledger)
+                return await _round(store, *await load(), narration_id, changes, ledger)
             except (Damaged, ManifestConflict):
                 continue
-        return await _round(store, settings, script, script_key, narration_id, changes, ledger)
+        return await _round(store, *await load(), narration_id, changes, ledger)
     except NarrationError as error:
         error.clips_stored = error.clips_stored or bool(ledger.made)
         raise
@@ -54,9 +54,9 @@ async def produce(
 
 async def _round(
     store: Store,
-    settings: Settings,
     script: Script,
     script_key: str,
+    settings: Settings,
     narration_id: str,
     changes: Mapping[int, Change] | None,
     ledger: Ledger,

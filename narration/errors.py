@@ -114,7 +114,9 @@ class Damaged(StoreError):
 
 
 class EndpointError(NarrationError):
-    """The worker's endpoint did not give a clip."""
+    """The worker's endpoint did not give a clip. `execution_ms` of a job that ran all the same is paid."""
+
+    execution_ms: float | None = None
 
 
 class EndpointUnavailable(EndpointError):

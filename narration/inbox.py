@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
-from narration.errors import ScriptError, StoreRefused
+from narration.errors import ScriptError, SettingsError, StoreRefused
 from narration.manifest import load_manifest
 from narration.planning import narration_slug, published_id
 from narration.settings import Settings
@@ -47,16 +47,32 @@ def find_waiting(store: Store, settings: Settings, *, settle_seconds: float) -> 
     voice = choose_voice(store, settings)
     narrated = _narrated(store)
     found: list[Waiting | Unreadable] = []
+    named: dict[str, str] = {}
     for info in settled:
         try:
             sha256 = hashlib.sha256(store.read_script(info.key)).hexdigest()
+            narration_id = _id_for(info.key, settings, named)
         except ScriptError as error:
             found.append(Unreadable(info.key, error))
             continue
         if (sha256, voice.sha256 if voice else None, settings.model_id()) not in narrated:
-            name = narration_slug(PurePosixPath(info.key).stem)
-            found.append(Waiting(info.key, published_id(name, settings.engine_in_use()), sha256))
+            found.append(Waiting(info.key, narration_id, sha256))
     return found
+
+
+def _id_for(key: str, settings: Settings, named: dict[str, str]) -> str:
+    """The id that a file's name makes; `ScriptError` for one that another file of the inbox has."""
+    try:
+        narration_id = published_id(narration_slug(PurePosixPath(key).stem), settings.engine_in_use())
+    except SettingsError as error:
+        raise ScriptError(f"{key}: {error.message}", remedy="give the file another name") from None
+    first = named.setdefault(narration_id, key)
+    if first != key:
+        raise ScriptError(
+            f"{key} would be narrated as {narration_id}, and so is {first}",
+            remedy="give one of the files another name",
+        )
+    return narration_id
 
 
 def _age(info: Info) -> timedelta:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from narration.budget import Budget
-from narration.errors import ChunksFailed
+from narration.errors import ChunksFailed, Damaged
 from narration.planning import Plan
 from narration.report import RunReport
 from narration.store import AudioClip
@@ -23,7 +23,7 @@ class Ledger:
     def counts(self, plan: Plan) -> tuple[int, int, int]:
         """Chunks of `plan` synthesized in this run, cached before it, and failed."""
         made = sum(entry.digest in self.made for entry in plan.chunks)
-        failed = sum(entry.digest in self.failed for entry in plan.chunks)
+        failed = sum(entry.digest in self.failed and entry.digest not in self.made for entry in plan.chunks)
         return made, len(plan.chunks) - made - failed, failed
 
     def clips(self, plan: Plan) -> dict[str, AudioClip]:
@@ -35,11 +35,12 @@ class Ledger:
         return made | found
 
     def failures(self, plan: Plan) -> dict[int, str]:
-        """Why each failed chunk has no clip, by index."""
+        """Why each chunk without a clip has none, by index."""
+        at_hand = self.clips(plan)
         return {
-            entry.chunk.index: str(self.failed[entry.digest])
+            entry.chunk.index: str(self.failed.get(entry.digest, "it was never finished"))
             for entry in plan.chunks
-            if entry.digest in self.failed
+            if entry.digest not in at_hand
         }
 
     def report(self, plan: Plan, **published: object) -> RunReport:
@@ -69,6 +70,10 @@ class Ledger:
         failures = self.failures(plan)
         if not failures:
             return
+        damaged = next((error for error in self.failed.values() if isinstance(error, Damaged)), None)
+        if damaged is not None:  # a stored clip that others continue from: a new plan makes it again
+            self.failed.clear()
+            raise damaged
         causes = {id(error): error for error in self.failed.values()}
         if not self.made and not plan.cached and len(causes) == 1:
             raise next(iter(causes.values()))

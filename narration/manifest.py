@@ -68,6 +68,7 @@ class TakeEntry(_Entry):
     digest: Sha256
     seed: int | None = None  # asked for by a person; None lets the digest decide
     text: str | None = None  # override of the source text
+    asked_by: str | None = None  # the run that asked for it
 
 
 class ChunkEntry(_Entry):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from narration.chunking import Chunk, chunk_script
 from narration.contract import FRAME_RATE, MIN_FRAME_CAP, SynthesisRequest, digest
-from narration.errors import InputError, SettingsError
+from narration.errors import InputError, ManifestConflict, SettingsError
 from narration.manifest import Choice, ChunkEntry, Manifest, TakeEntry, carry_over, load_manifest
 from narration.pace import expected_seconds
 from narration.settings import ASSUMED_SPEED, Engine, Settings
@@ -32,10 +32,16 @@ class Change:
     take: int | None = None
     seed: int | None = None
     text: str | None = None
+    asked_by: str | None = None  # the run that asks: asking again makes no further take
 
 
 def changes_for(
-    chunks: Sequence[int], *, seed: int | None, texts: Mapping[int, str], take: int | None
+    chunks: Sequence[int],
+    *,
+    seed: int | None,
+    texts: Mapping[int, str],
+    take: int | None,
+    asked_by: str | None = None,
 ) -> dict[int, Change]:
     """Changes to `chunks` (from 1) as a retake asks for them; raises `InputError` for contradictions."""
     strays = sorted(set(texts) - set(chunks))
@@ -46,7 +52,9 @@ def changes_for(
     blank = [index for index, text in texts.items() if not text.strip()]
     if blank:
         raise InputError(f"the text for chunk {blank[0]} is empty")
-    return {index: Change(take=take, seed=seed, text=texts.get(index)) for index in chunks}
+    if seed is not None and not 0 <= seed < 2**63:
+        raise InputError(f"the seed {seed} is not between 0 and 2^63")
+    return {index: Change(take=take, seed=seed, text=texts.get(index), asked_by=asked_by) for index in chunks}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,8 @@ def make_plan(
     published = published_id(narration_id, engine)
     found = store.read_manifest(published)
     manifest = load_manifest(found[0], name=f"narrations/{published}/manifest.json") if found else None
+    if changes and manifest is not None:
+        _require_same(manifest, script, model, voice)
     chunks = chunk_script(script, limit=settings.chunk_characters)
     choices, dropped = carry_over(manifest, [chunk.text for chunk in chunks])
     base = _base_request(settings, model, voice)
@@ -181,6 +191,18 @@ def make_plan(
         etag=found[1] if found else None,
         dropped=tuple(dropped),
     )
+
+
+def _require_same(manifest: Manifest, script: Script, model: str, voice: Voice | None) -> None:
+    """Chunks are taken again in the narration they are of: another one would be spoken whole."""
+    if manifest.script_sha256 != script.sha256:
+        raise ManifestConflict(f"{manifest.id} was narrated from another script meanwhile")
+    sample = manifest.voice.sha256 if manifest.voice else None
+    if manifest.model != model or sample != (voice.sha256 if voice else None):
+        raise InputError(
+            f"{manifest.id} was made with the model {manifest.model} in another voice or by another model",
+            remedy="narrate it again with the present settings first, or restore those it was made with",
+        )
 
 
 def _same_paragraph(planned: Sequence[PlannedChunk]) -> bool:
@@ -223,13 +245,16 @@ def _plan_chunk(
         elif change.take is not None:
             known = ", ".join(str(entry.take) for entry in takes) or "none yet"
             raise InputError(f"chunk {chunk.index} has no take {change.take}", remedy=f"takes made: {known}")
+        elif asked := _find_asked(takes, change.asked_by):
+            take, seed, text = asked.take, asked.seed, asked.text
         else:
             take = max((entry.take for entry in takes), default=1) + 1
             seed = change.seed
             text = change.text if change.text is not None else text
     request = _request_for(base, text if text is not None else chunk.text, seed)
     identity = digest(request, take=take, previous=previous)
-    made = TakeEntry(take=take, digest=identity, seed=seed, text=text)
+    asked_by = change.asked_by if change and change.take is None else _asker(takes, take)
+    made = TakeEntry(take=take, digest=identity, seed=seed, text=text, asked_by=asked_by)
     others = [entry for entry in takes if entry.take != take]
     if not takes and take > 1:
         first = _request_for(base, chunk.text, None)
@@ -240,6 +265,15 @@ def _plan_chunk(
 
 def _find_take(takes: Sequence[TakeEntry], number: int) -> TakeEntry | None:
     return next((entry for entry in takes if entry.take == number), None)
+
+
+def _find_asked(takes: Sequence[TakeEntry], run: str | None) -> TakeEntry | None:
+    return next((entry for entry in takes if run is not None and entry.asked_by == run), None)
+
+
+def _asker(takes: Sequence[TakeEntry], number: int) -> str | None:
+    found = _find_take(takes, number)
+    return found.asked_by if found else None
 
 
 def _request_for(base: SynthesisRequest, text: str, seed: int | None) -> SynthesisRequest:

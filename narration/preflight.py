@@ -27,7 +27,12 @@ class Finding:
 
 
 def open_endpoint(settings: Settings) -> Endpoint:
-    """The endpoint that the settings name; raises `SettingsError` when they name none."""
+    """The endpoint that the settings name; raises `SettingsError` when they name none that fits."""
+    if settings.engine_in_use() == "draft" and settings.runpod_url == RUNPOD_URL:
+        raise SettingsError(
+            "RunPod's endpoint speaks no drafts",
+            remedy="start `python -m infra.local_runpod` and set NARRATION_RUNPOD_URL to its address",
+        )
     if settings.endpoint_id is None:
         raise SettingsError(
             "RUNPOD_HIGGS_ENDPOINT_ID is not set", remedy="set it to the endpoint's id, or say engine=draft"

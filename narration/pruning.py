@@ -29,9 +29,9 @@ def find_unneeded(store: Store, *, grace: timedelta) -> list[Unneeded]:
     when one cannot be read, since it may name anything.
     """
     before = datetime.now(UTC) - grace
+    needed = store.held_clips()  # before the manifests: a run that ends in between is then in one of both
     manifests = dict(_manifests(store))
-    needed = {digest for manifest in manifests.values() for digest in _named(manifest)}
-    needed |= store.held_clips()
+    needed |= {digest for manifest in manifests.values() for digest in _named(manifest)}
     needed |= {record.digest for record in store.list_jobs()}
     published = {entry.key for manifest in manifests.values() for entry in manifest.files}
     found = [

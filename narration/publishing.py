@@ -29,6 +29,20 @@ from narration.store import AudioClip, Store
 from narration.timeline import MASTER_RATE, Placement
 from narration.voices import Voice
 
+REMEMBERED = (
+    "chunk_characters",
+    "temperature",
+    "top_p",
+    "top_k",
+    "ras_win_len",
+    "ras_win_max_num_repeat",
+    "seed",
+    "system_prompt",
+    "scene",
+    "continuity",
+)
+"""Settings that decide what the clips are: a retake goes by those its narration was made with."""
+
 LINK_SECONDS = 7 * 86_400  # the longest that S3 signs for
 
 CONTENT_TYPES = {
@@ -130,7 +144,7 @@ def describe(
         voice=_voice_entry(plan.voice),
         script_key=plan.script_key,
         script_sha256=plan.script.sha256,
-        settings={"chunk_characters": settings.chunk_characters, **finish_settings(settings)},
+        settings={name: getattr(settings, name) for name in REMEMBERED} | finish_settings(settings),
         fingerprint=fingerprint,
         sample_rate=MASTER_RATE,
         samples=finished.timeline.samples,

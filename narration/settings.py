@@ -96,10 +96,15 @@ class Settings(BaseSettings):
 
     def model_id(self) -> str:
         """The model id that requests carry and digests contain; raises `SettingsError` when it is unknown."""
-        if self.model is not None:
-            return self.model
         if self.engine_in_use() == "draft":
             return DRAFT_MODEL
+        if self.model is not None and self.model.startswith("draft/"):
+            raise SettingsError(
+                f"NARRATION_MODEL is a draft's ({self.model}), and the engine is not",
+                remedy="set it to the worker's model id, or say engine=draft",
+            )
+        if self.model is not None:
+            return self.model
         raise SettingsError(
             "NARRATION_MODEL is not set, so no clip could be told from another model's",
             remedy="run `python -m gpu_worker model-id` with the worker's settings and set what it prints",

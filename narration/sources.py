@@ -74,6 +74,8 @@ def _read_file(reference: str, settings: Settings) -> tuple[str, bytes]:
             "script: paths are read only from the folder that NARRATION_SCRIPT_FOLDER names",
             remedy="set it on the worker, or use https or a key in the store",
         )
+    if "\0" in reference:
+        raise SettingsError("script: the path holds a NUL character")
     folder = Path(settings.script_folder).resolve()
     path = (folder / reference).resolve()
     if not path.is_relative_to(folder):

@@ -14,18 +14,21 @@ from typing import Any, TypeVar
 from narration import audio
 from narration.budget import Budget
 from narration.continuity import Context, cut_context
-from narration.contract import FRAME_RATE, SAMPLE_RATE, SynthesisRequest, attempt_seed
+from narration.contract import SAMPLE_RATE, SynthesisRequest, attempt_seed
 from narration.endpoint import Endpoint, JobPolicy, JobResult
 from narration.errors import (
     BadAudio,
     BadResult,
+    BudgetError,
     Damaged,
     EndpointError,
     EndpointRefused,
     EndpointUnavailable,
     QualityError,
     SettingsError,
+    VoiceError,
 )
+from narration.pace import expected_seconds
 from narration.planning import PlannedChunk
 from narration.quality import Severity, Verdict, inspect_clip
 from narration.settings import Settings
@@ -35,34 +38,46 @@ from narration.voices import Voice
 T = TypeVar("T")
 
 STORE_THREADS = 32
+LINK_GRACE = 600  # s a presigned link outlives the job that needs it
+MAX_INLINE = 8_000_000  # characters of base64; RunPod takes 10 MB a request
 DEADLINE_GRACE = 60.0  # s; the platform gives a job up at its ttl, the client a little later
 
 
 @dataclass(frozen=True, slots=True)
 class VoiceTransport:
-    """How the sample reaches the worker: by `url`, or inline as `base64`. Never part of an identity."""
+    """How the sample reaches the worker, never part of an identity: inline, or by a link.
 
-    url: str | None = None
+    A link is signed for each job, since a long run outlives any one of them.
+    """
+
+    link: Callable[[], str] | None = None
     base64: str | None = None
+
+    @classmethod
+    def of(cls, store: Store, voice: Voice | None, settings: Settings) -> VoiceTransport:
+        """A presigned https link where the store can make one, else the sample itself.
+
+        Raises `VoiceError` for a sample too large to travel with a request.
+        """
+        if voice is None:
+            return cls()
+        link = partial(store.link, voice.key, seconds=round(settings.queue_timeout) + LINK_GRACE)
+        if link().startswith("https://"):
+            return cls(link=link)
+        encoded = base64.b64encode(store.read_sample(voice.key)).decode()
+        if len(encoded) > MAX_INLINE:
+            raise VoiceError(
+                f"the sample of {voice.name} is too large to be sent with every chunk",
+                remedy="add it again as FLAC, mono, of 5 to 20 s",
+            )
+        return cls(base64=encoded)
 
     def attach(self, request: SynthesisRequest) -> SynthesisRequest:
         """`request` with the sample, where it names one."""
         if request.audio_sha256 is None:
             return request
-        return request.model_copy(update={"audio_url": self.url, "audio_base64": self.base64})
-
-
-LINK_GRACE = 600  # s a presigned link outlives the job that needs it
-
-
-def transport_voice(store: Store, voice: Voice | None, settings: Settings) -> VoiceTransport:
-    """A presigned https link where the store can make one, else the sample itself."""
-    if voice is None:
-        return VoiceTransport()
-    link = store.link(voice.key, seconds=round(settings.queue_timeout) + LINK_GRACE)
-    if link.startswith("https://"):
-        return VoiceTransport(url=link)
-    return VoiceTransport(base64=base64.b64encode(store.read_sample(voice.key)).decode())
+        url = self.link() if self.link else None
+        return request.model_copy(update={"audio_url": url, "audio_base64": self.base64})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +147,12 @@ class Synthesizer:
         """
         identity = planned.digest
         stored = await self._in_thread(lambda: self._store.find_clip(identity))
+        record = await self._in_thread(lambda: self._store.find_job(identity))
         if stored is not None:
+            if record is not None:  # of a run that died between storing the clip and forgetting its job
+                await self._in_thread(lambda: self._store.drop_job(identity))
             return Made(stored, 0, 0.0)
         tally = _Tally()
-        record = await self._in_thread(lambda: self._store.find_job(identity))
         best: _Candidate | None = None
         first = record.attempt if record and record.attempt <= self._settings.attempts else 1
         for attempt in range(first, self._settings.attempts + 1):
@@ -148,6 +165,10 @@ class Synthesizer:
                 last: Exception = error
                 record = None
                 continue
+            except (BudgetError, EndpointError):
+                if best is None:
+                    raise
+                break  # a doubtful clip that is paid for is better than none
             record = None
             if candidate.verdict.acceptable:
                 return await self._keep(planned, candidate, tally)
@@ -177,7 +198,7 @@ class Synthesizer:
         request = self._voice.attach(planned.request).model_copy(update={"seed": seed})
         if planned.previous is not None:
             request = _with_context(request, await self._context(planned.previous))
-        async with self._budget.job(planned.request.max_new_tokens / FRAME_RATE / 2):
+        async with self._budget.job(expected_seconds(planned.text)):
 
             async def remember(job_id: str) -> None:
                 tally.jobs += 1
@@ -192,13 +213,21 @@ class Synthesizer:
                 )
                 await self._in_thread(lambda: self._store.put_job(submitted))
 
-            result = await self._endpoint.synthesize(
-                request, self._policy, deadline_seconds=self._deadline, on_submitted=remember
-            )
-            seconds = (result.execution_ms or 0) / 1000
-            tally.execution_seconds += seconds
-            self._budget.spend(seconds)
+            try:
+                result = await self._endpoint.synthesize(
+                    request, self._policy, deadline_seconds=self._deadline, on_submitted=remember
+                )
+            except EndpointError as error:
+                self._pay(error.execution_ms, tally)
+                raise
+            self._pay(result.execution_ms, tally)
         return result
+
+    def _pay(self, execution_ms: float | None, tally: _Tally) -> None:
+        """Account for a job that ended, well or not."""
+        seconds = (execution_ms or 0) / 1000
+        tally.execution_seconds += seconds
+        self._budget.spend(seconds)
 
     @property
     def _deadline(self) -> float:

@@ -25,11 +25,11 @@ from tasks.runs import flow_run_id
 )
 async def load_script(
     store: Store, settings: Settings, reference: str | None, text: str | None
-) -> tuple[Script, str]:
-    """Read the script that `reference` or `text` gives; the store keeps it, under the key returned."""
+) -> tuple[Script, str, Settings]:
+    """The script that `reference` or `text` gives, the key it is kept under, and `settings` as they are."""
     if text is not None:
-        return await asyncio.to_thread(read_text, store, text)
-    return await asyncio.to_thread(read_reference, store, reference, settings)
+        return *await asyncio.to_thread(read_text, store, text), settings
+    return *await asyncio.to_thread(read_reference, store, reference, settings), settings
 
 
 @task(

@@ -17,13 +17,16 @@ from narration.planning import Plan, PlannedChunk
 from narration.preflight import open_endpoint
 from narration.settings import Settings
 from narration.store import Store
-from narration.synthesis import Made, Synthesizer, transport_voice
+from narration.synthesis import Made, Synthesizer, VoiceTransport
 from tasks.report import progress_shown, tell_step
 from tasks.retrying import JITTER, PATIENTLY, is_transient
 from tasks.sealing import sealed
 
 ABOUT_THIS_CHUNK = {ErrorCode.INVALID_INPUT, ErrorCode.REQUEST_TOO_LONG, ErrorCode.ENGINE_FAILURE}
 """Worker failures that say nothing about the next chunk; every other final one would meet them all."""
+
+LEASE_SECONDS = 60
+"""How long a dead process keeps its share of the concurrency limit; the least that Prefect takes."""
 
 
 def concerns_every_chunk(error: BaseException) -> bool:
@@ -58,7 +61,8 @@ async def _held(limit: str | None) -> AsyncIterator[None]:
     if limit is None:
         yield
         return
-    async with concurrency(limit, occupy=1, strict=True):
+    # A lease that cannot be renewed while the server is away must not cancel a job that is being paid.
+    async with concurrency(limit, occupy=1, strict=True, raise_on_lease_renewal_failure=False):
         yield
 
 
@@ -71,7 +75,7 @@ async def synthesize_missing(store: Store, settings: Settings, plan: Plan, ledge
     chains = _chains(plan)
     if not chains:
         return
-    voice = await asyncio.to_thread(transport_voice, store, plan.voice, settings)
+    voice = await asyncio.to_thread(VoiceTransport.of, store, plan.voice, settings)
     async with open_endpoint(settings) as endpoint:
         synthesizer = Synthesizer(
             store, endpoint, settings=settings, voice=voice, budget=ledger.budget, run=run
@@ -128,6 +132,7 @@ async def _attempt(
         ledger.made[planned.digest] = await synthesize(
             planned.chunk.index, sealed(planned), sealed(synthesizer), settings.endpoint_limit
         )
+        ledger.failed.pop(planned.digest, None)
     except Exception as error:  # noqa: BLE001  # one chunk's bug must not cost the others' clips
         ledger.failed[planned.digest] = error
         if concerns_every_chunk(error) or (not ledger.made and isinstance(error, EndpointError)):

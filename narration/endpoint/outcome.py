@@ -11,7 +11,15 @@ from pydantic import ValidationError
 from narration.contract import RETRYABLE_CODES, ErrorCode, SynthesisResult
 from narration.endpoint.jobs import Health, Job, JobResult, JobStatus
 from narration.endpoint.words import one_line, reason
-from narration.errors import BadResult, EndpointUnavailable, JobCancelled, JobFailed, JobLost, JobTimedOut
+from narration.errors import (
+    BadResult,
+    EndpointError,
+    EndpointUnavailable,
+    JobCancelled,
+    JobFailed,
+    JobLost,
+    JobTimedOut,
+)
 
 _CHECK_VOICE = "see what `narrate voice check` says of the voice"
 _REMEDIES: Mapping[str, str] = {
@@ -37,7 +45,16 @@ def result_of(job: Job) -> JobResult:
     `JobCancelled`; `ValueError` for a job that has not ended.
 
     The container of `audio` is not looked into: `narration.audio` does that, once, when it decodes.
+    Every error carries the job's `execution_ms`, which is paid all the same.
     """
+    try:
+        return _read(job)
+    except EndpointError as error:
+        error.execution_ms = job.execution_ms
+        raise
+
+
+def _read(job: Job) -> JobResult:
     match job.status:
         case JobStatus.COMPLETED:
             return _clip(job)
