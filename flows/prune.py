@@ -16,14 +16,16 @@ from tasks.sealing import sealed
 
 @flow(name="prune", persist_result=False)
 async def prune(
-    really_delete: Annotated[
-        bool, Field(description="Delete what was found. Unticked: only show it.")
-    ] = False,
-    grace_days: Annotated[
-        float, Field(description="What changed within these days is left alone.", ge=1)
-    ] = 7,
+    really_delete: bool = False,
+    grace_days: Annotated[float, Field(ge=1)] = 7,
 ) -> dict[str, Any]:
-    """Find clips that no narration names, and superseded masters and captions; delete them if told to."""
+    """Find clips that no narration names, and superseded masters and captions; delete them if told to.
+
+    Args:
+        really_delete: Delete what was found. Unticked: only show it.
+        grace_days: What has changed within these days is left alone.
+
+    """
     store = open_store(read_settings().store)
     unneeded = await look(store, grace_days)
     await show_prune(unneeded, deleted=really_delete)

@@ -14,21 +14,23 @@ from narration.settings import read_settings
 from narration.store import open_store
 from tasks.inbox import find_waiting, give_up_or_wait, narrated, reject
 from tasks.report import show_sweep
+from tasks.runs import cancel_jobs
 
 
-@flow(name="sweep", persist_result=False)
+@flow(name="sweep", persist_result=False, on_cancellation=[cancel_jobs])
 async def sweep(
-    settle_seconds: Annotated[
-        float, Field(description="A script must have been unchanged for so long before it is read.", ge=0)
-    ] = 60,
-    max_cost: Annotated[
-        float | None, Field(title="Highest price", description="USD that each narration may spend.", gt=0)
-    ] = None,
+    settle_seconds: Annotated[float, Field(ge=0)] = 60,
+    max_cost: Annotated[float | None, Field(gt=0)] = None,
 ) -> dict[str, str]:
     """Narrate every settled script under `inbox/` that no current narration has.
 
     A bad script is moved to `rejected/` with its reason and never blocks the rest; what fails
     for a reason that may pass stays for the next sweep, three times at most.
+
+    Args:
+        settle_seconds: A script must have been unchanged for so long before it is read.
+        max_cost: USD that each narration may spend.
+
     """
     settings = read_settings()
     store = open_store(settings.store)
