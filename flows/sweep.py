@@ -8,7 +8,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.narrate import narrate
-from narration.errors import NarrationError, ScriptError, SettingsError, VoiceError
+from narration.errors import EndpointRefused, NarrationError, ScriptError, SettingsError, VoiceError
 from narration.inbox import Unreadable
 from narration.settings import read_settings
 from narration.store import open_store
@@ -43,7 +43,7 @@ async def sweep(
             await narrate(narration_id=waiting.narration_id, script=waiting.key, max_cost=max_cost)
         except ScriptError as error:
             outcomes[waiting.key] = await reject(store, waiting, error)
-        except (SettingsError, VoiceError):
+        except (SettingsError, VoiceError, EndpointRefused):
             raise  # no script's fault: every other one would fail the same way
         except NarrationError as error:
             outcomes[waiting.key] = await give_up_or_wait(store, waiting, error)

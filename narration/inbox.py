@@ -11,7 +11,7 @@ from narration.errors import ScriptError, SettingsError, StoreRefused
 from narration.manifest import load_manifest
 from narration.planning import narration_slug, published_id
 from narration.settings import Settings
-from narration.store import Info, Store
+from narration.store import Info, Store, validate_id
 from narration.voices import choose_voice
 
 MAX_TRIES = 3
@@ -63,7 +63,8 @@ def find_waiting(store: Store, settings: Settings, *, settle_seconds: float) -> 
 def _id_for(key: str, settings: Settings, named: dict[str, str]) -> str:
     """The id that a file's name makes; `ScriptError` for one that another file of the inbox has."""
     try:
-        narration_id = published_id(narration_slug(PurePosixPath(key).stem), settings.engine_in_use())
+        slug = narration_slug(PurePosixPath(key).stem)
+        narration_id = validate_id(published_id(slug, settings.engine_in_use()))
     except SettingsError as error:
         raise ScriptError(f"{key}: {error.message}", remedy="give the file another name") from None
     first = named.setdefault(narration_id, key)

@@ -62,7 +62,13 @@ async def _held(limit: str | None) -> AsyncIterator[None]:
         yield
         return
     # A lease that cannot be renewed while the server is away must not cancel a job that is being paid.
-    async with concurrency(limit, occupy=1, strict=True, raise_on_lease_renewal_failure=False):
+    async with concurrency(
+        limit,
+        occupy=1,
+        strict=True,
+        lease_duration=LEASE_SECONDS,
+        raise_on_lease_renewal_failure=False,
+    ):
         yield
 
 
