@@ -2,7 +2,7 @@
 
 A table of seconds per written unit, for a narrator of about 150 words a minute. It knows no
 language and needs none: it has to be right within a third, not within a syllable. Measured on
-espeak-ng at 100 to 260 words a minute in 14 languages, 150 words a minute take 0.7 to 1.35
+espeak-ng at 100 to 260 words a minute in 13 languages, 150 words a minute take 0.7 to 1.35
 times the expected seconds in running text.
 """
 
