@@ -16,7 +16,7 @@ from narration.settings import Settings
 from narration.sources import read_narrated, read_reference, read_text
 from narration.store import Store
 from narration.voices import choose_voice
-from tasks.retrying import BRIEFLY, is_transient
+from tasks.retrying import BRIEFLY, is_the_store_stuttering, is_transient
 from tasks.runs import flow_run_id
 
 
@@ -70,7 +70,12 @@ async def load_narrated(store: Store, settings: Settings, narration_id: str) -> 
     return await asyncio.to_thread(read_narrated, store, settings, narration_id)
 
 
-@task(cache_policy=NO_CACHE)
+@task(
+    retries=len(BRIEFLY),
+    retry_delay_seconds=BRIEFLY,
+    retry_condition_fn=is_the_store_stuttering,
+    cache_policy=NO_CACHE,
+)
 async def preflight(store: Store, settings: Settings, planned: Plan, ledger: Ledger) -> list[str]:
     """Refuse in seconds what would fail after it was paid for; returns what could not be checked."""
     ledger.budget.require_room(planned.estimate.price)

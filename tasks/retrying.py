@@ -7,7 +7,7 @@ from typing import Any
 from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 
-from narration.errors import Damaged, ManifestConflict, NarrationError
+from narration.errors import Damaged, ManifestConflict, NarrationError, StoreUnavailable
 
 BRIEFLY = [1.0, 3.0, 9.0]
 """Seconds between tries of a step on the store; what outlasts them fails the run."""
@@ -28,3 +28,8 @@ def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     if isinstance(error, Damaged | ManifestConflict):
         return False
     return isinstance(error, NarrationError) and error.retryable
+
+
+def is_the_store_stuttering(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether it was the store alone that did not answer; a person should hear of anything else at once."""
+    return isinstance(state.data, StoreUnavailable)
