@@ -11,7 +11,7 @@ import os
 import sys
 import unicodedata
 from asyncio.subprocess import PIPE
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 from time import perf_counter
 
@@ -38,6 +38,24 @@ WORDS_PER_MINUTE = 165  # espeak-ng's count; a narrator's pace on running text
 PACE_STEPS = 2  # words a minute by which a seed may quicken or slow: another take is other bytes
 PATIENCE = 60  # s for one text; two thousand characters take a fifth of a second
 DEFAULT_SLOTS = 16
+LATIN_VOICE = "en-us"
+VOICES = {
+    "ARABIC": "ar",
+    "ARMENIAN": "hy",
+    "BENGALI": "bn",
+    "CJK": "cmn",
+    "CYRILLIC": "ru",
+    "DEVANAGARI": "hi",
+    "GEORGIAN": "ka",
+    "GREEK": "el",
+    "HANGUL": "ko",
+    "HEBREW": "he",
+    "TAMIL": "ta",
+    "TELUGU": "te",
+    "THAI": "th",
+}
+"""The first word of a letter's Unicode name -> espeak-ng's voice."""
+
 LONGEST = 600  # s of one text; the longest prompt takes a third of it
 RELEASE = SAMPLE_RATE // 50  # samples over which the last sound fades, where espeak-ng ends at once
 SILENCE = SAMPLE_RATE // 10  # samples after it
@@ -105,6 +123,17 @@ def _spelled(text: str) -> str:
     return ", ".join(unicodedata.name(c, "unnamed character").lower() for c in text if not c.isspace())
 
 
+def _voice_of(text: str) -> str:
+    """espeak-ng's voice for the script that most of the letters are of; Latin is read as English.
+
+    An English voice spells other scripts letter by letter, at many times a speaker's pace.
+    """
+    scripts = Counter(unicodedata.name(c, "").partition(" ")[0] for c in text if c.isalpha())
+    if scripts["HIRAGANA"] + scripts["KATAKANA"]:
+        return "ja"  # which is written with Chinese characters too
+    return VOICES.get(scripts.most_common(1)[0][0], LATIN_VOICE) if scripts else LATIN_VOICE
+
+
 async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
     """Speak `text` in a process of its own, which a cancelled request takes down with it."""
     pace = WORDS_PER_MINUTE + (request.seed or 0) % (2 * PACE_STEPS + 1) - PACE_STEPS
@@ -113,7 +142,7 @@ async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
     process = await asyncio.create_subprocess_exec(
         # No site-packages and no environment: a fast start, and the same bytes everywhere.
         *(sys.executable, "-I", "-S", espeak.__file__),
-        *(espeakng_loader.get_library_path(), data.name, str(pace), str(most)),
+        *(espeakng_loader.get_library_path(), data.name, _voice_of(text), str(pace), str(most)),
         cwd=data.parent,  # espeak-ng holds its data's path in 160 bytes: a relative one always fits
         env={name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},
         stdin=PIPE,

@@ -4,7 +4,7 @@ espeak-ng's state is global and carries over from one text to the next, so the s
 gives the same bytes only in a fresh process. This one starts in about 30 ms because it
 imports next to nothing; it is run by file name, outside its package, for the same reason.
 
-Usage: `espeak.py LIBRARY DATA WORDS_PER_MINUTE MAX_SAMPLES < utf-8-text > pcm`, where the
+Usage: `espeak.py LIBRARY DATA VOICE WORDS_PER_MINUTE MAX_SAMPLES < utf-8-text > pcm`, where the
 output is 16-bit mono at 22,050 Hz in the machine's byte order, and stops after MAX_SAMPLES.
 """
 
@@ -12,7 +12,6 @@ import ctypes
 import sys
 
 RATE = 22_050  # Hz
-VOICE = b"en-us"
 
 # Numbers of espeak-ng's C interface, from its speak_lib.h.
 _OUTPUT_SYNCHRONOUS = 2
@@ -24,14 +23,14 @@ _UTF8_TEXT = 1  # and neither SSML nor phoneme input: a text's brackets are plai
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
-def main(library: str, data: str, words_per_minute: str, max_samples: str) -> None:
+def main(library: str, data: str, voice: str, words_per_minute: str, max_samples: str) -> None:
     """Speak standard input to standard output."""
     text = sys.stdin.buffer.read()
     espeak = ctypes.CDLL(library)
     if espeak.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, data.encode(), _DO_NOT_EXIT) != RATE:
         sys.exit("espeak-ng did not start with its data")
-    if espeak.espeak_SetVoiceByName(VOICE) != 0:
-        sys.exit("espeak-ng lacks its voice")
+    if espeak.espeak_SetVoiceByName(voice.encode()) != 0:
+        sys.exit(f"espeak-ng lacks the voice {voice}")
     espeak.espeak_SetParameter(_PARAMETER_RATE, int(words_per_minute), 0)
     left = int(max_samples)
 

@@ -20,7 +20,15 @@ from worker_kit import decoded, handler, inline, job, sample
 from gpu_worker import draft, espeak
 from gpu_worker.draft import DraftSpeaker
 from gpu_worker.speaker import SampleLoader, Utterance, VoiceSample, Waveform
-from narration.contract import DRAFT_MODEL, ContractError, ErrorCode, SynthesisRequest
+from narration.contract import (
+    DRAFT_MODEL,
+    FRAME_RATE,
+    MIN_FRAME_CAP,
+    ContractError,
+    ErrorCode,
+    SynthesisRequest,
+)
+from narration.pace import expected_seconds
 
 TEXT = "In 1998, the committee paid $5.20 to Dr. Smith; nobody objected. Was that wise?"
 
@@ -311,3 +319,19 @@ async def test_the_handler_answers_with_draft_clips() -> None:
     assert answer["model"] == DRAFT_MODEL
     assert decoded(answer)[0].size == answer["frames"] * 960
     assert answer["engine"]["engine"] == "draft"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Контейнерные перевозки изменили мировую торговлю навсегда.",
+        "集装箱运输永远改变了世界贸易的面貌。",
+        "غيرت حاويات الشحن التجارة العالمية إلى الأبد.",
+        "כללי המשחק של הסחר העולמי השתנו לנצח.",
+    ],
+)
+async def test_other_scripts_are_spoken_at_a_speakers_pace(text: str) -> None:
+    """A voice of the text's own script reads it, where an English one would spell it into the cap."""
+    cap = max(MIN_FRAME_CAP, round(2 * FRAME_RATE * expected_seconds(text)))
+    utterance = await DraftSpeaker().speak(SynthesisRequest(prompt=text, max_new_tokens=cap), None)
+    assert utterance.finish_reason == "stop"
