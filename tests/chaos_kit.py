@@ -249,15 +249,18 @@ class Scene:
         found = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
         return sorted(key for key in found if all(part in key for part in parts))
 
+    def digests(self, *parts: str) -> set[str]:
+        """Digests of what is stored under such keys."""
+        return {key.rpartition("/")[2].partition(".")[0] for key in self.keys(*parts)}
+
     def read(self, key: str) -> bytes:
         """An object's bytes."""
         return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
 
     def replace(self, key: str, change: Callable[[bytes], bytes]) -> None:
-        """Damage an object behind the store's back, its metadata kept as it was."""
-        found = self.s3.get_object(Bucket=BUCKET, Key=key)
-        data = change(found["Body"].read())
-        self.s3.put_object(Bucket=BUCKET, Key=key, Body=data, Metadata=found["Metadata"])
+        """Put other bytes in an object's place, as a program would that knows nothing of this store."""
+        data = change(self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=data)
 
     def delete(self, *keys: str) -> None:
         """Delete objects behind the store's back."""
@@ -356,6 +359,7 @@ def short_pauses() -> Iterator[None]:
     steps: tuple[Task[..., Any], ...] = (
         tasks.load.load_script,
         tasks.load.plan,
+        tasks.load.preflight,
         tasks.master.master,
         tasks.publish.published_already,
         tasks.publish.publish,

@@ -299,7 +299,9 @@ WORKER = [
 
 STORE = [
     Fault("store answers 500", _store("*", "", _s3_error(500, "InternalError"), skip=11, times=3)),
-    Fault("store answers 503 SlowDown", _store("PUT", "", _s3_error(503, "SlowDown"), skip=3, times=6)),
+    Fault(
+        "store answers 503 SlowDown", _store("PUT", "", _s3_error(503, "SlowDown"), skip=3, times=6), lost=1
+    ),
     Fault("store slow", _store("*", "", stalls(0.2), times=60)),
     Fault("connection lost while a clip goes up", _store("PUT", CLIP, halves_request, times=2)),
     Fault("receipt of a clip lost", _store("PUT", CLIP, loses_answer, times=2)),
@@ -325,5 +327,5 @@ STORE = [
 
 OTHER = [
     Fault("network gone for a while", lambda scene: _outage(scene, 3.0), lost=1),
-    Fault("an hour passes at the endpoint", _jump, lost=1),
+    Fault("an hour passes at the endpoint", _jump, lost=3),
 ]

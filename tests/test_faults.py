@@ -153,10 +153,10 @@ def test_a_run_cancelled_in_any_phase_leaves_nothing_behind_and_can_be_repeated(
 
 
 KILLED = {
-    "between submission and job record": ("s3", "PUT", RECORD, 1, 1),
-    "between job record and result": ("client", "GET", "/status/", 3, 0),
-    "between audio and sidecar": ("s3", "PUT", SIDECAR, 1, 0),
-    "between master and manifest": ("s3", "PUT", MANIFEST, 0, 0),
+    "between submission and job record": ("s3", "PUT", RECORD, 1),
+    "between job record and result": ("client", "GET", "/status/", 3),
+    "between audio and sidecar": ("s3", "PUT", SIDECAR, 1),
+    "between master and manifest": ("s3", "PUT", MANIFEST, 0),
 }
 
 
@@ -164,17 +164,17 @@ KILLED = {
 def test_a_pipeline_killed_at_any_point_goes_on_from_there(
     scene: Scene, undisturbed: Published, moment: str
 ) -> None:
-    """SIGKILL costs only the job whose id was not on record yet."""
-    proxy, method, path, skip, lost = KILLED[moment]
+    """SIGKILL costs only the jobs whose ids were not on record yet."""
+    proxy, method, path, skip = KILLED[moment]
     process = scene.start()
     getattr(scene.backstage, proxy).rule(method, path, does_first(process.kill, drops), skip=skip)
     process.communicate(timeout=240)
     assert process.returncode == -signal.SIGKILL
-    paid = scene.backstage.jobs
+    paid, known = scene.backstage.jobs, scene.digests("/jobs/") | scene.digests("/clips/", ".json")
     scene.backstage.settle()
-    report = scene.run()
-    assert report["failed"] == 0
-    assert paid + scene.backstage.jobs <= CHUNKS + lost
+    assert scene.run()["failed"] == 0
+    assert scene.backstage.jobs <= CHUNKS - len(known)
+    assert paid - len(known) <= (CHUNKS - 1 if "submission" in moment or "record" in moment else 0)
     assert scene.published() == undisturbed
     assert scene.leftovers() == []
 
