@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +20,11 @@ import pytest
 from postgres_kit import running_postgres
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_kit import prefect_env, running_server, running_worker
-from store_kit import BUCKET, aws_env, server
+from store_kit import BUCKET, aws_env, plain_client, server
 from watched_endpoint import WatchedEndpoint
 
 from narration.store import Store, open_store
+from narration.store.s3 import S3Objects
 
 ROOT = Path(__file__).resolve().parents[1]
 POOL = "narration"
@@ -35,6 +38,13 @@ FLOWS_HERE = pytest.mark.filterwarnings("ignore:unclosed <socket.*127.0.0.1:Reso
 Run = dict[str, Any]
 
 
+def manifest_in(store: Store, narration_id: str) -> dict[str, Any]:
+    """The manifest that `store` has published."""
+    found = store.read_manifest(narration_id)
+    assert found is not None
+    return dict(json.loads(found[0]))
+
+
 @dataclass(frozen=True)
 class Deployed:
     """A server with the deployments on it. `env` is what stands in the environment of whoever uses it."""
@@ -44,6 +54,7 @@ class Deployed:
     endpoint: WatchedEndpoint
     home: Path
     http: httpx.Client
+    store: Store
 
     def command(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run `python ARGUMENTS` as somebody who uses the server."""
@@ -102,6 +113,10 @@ class Deployed:
         chosen = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
         return list(self.post("/artifacts/filter", chosen))
 
+    def manifest(self, narration_id: str) -> dict[str, Any]:
+        """The published manifest."""
+        return manifest_in(self.store, narration_id)
+
     def log(self) -> str:
         """The end of the worker's log."""
         return (self.home / "worker" / "worker.log").read_text(errors="replace")[-6_000:]
@@ -156,8 +171,14 @@ def deployed(
             "NARRATION_ENGINE": "draft",
             "NARRATION_CONCURRENCY": str(SLOTS),
         }
-        http = stack.enter_context(httpx.Client(base_url=setting.api_url, timeout=60))
-        made = Deployed(setting.api_url, env, setting.endpoint, tmp_path_factory.mktemp("deployed"), http)
+        made = Deployed(
+            setting.api_url,
+            env,
+            setting.endpoint,
+            tmp_path_factory.mktemp("deployed"),
+            stack.enter_context(httpx.Client(base_url=setting.api_url, timeout=60)),
+            Store(S3Objects(plain_client(server("moto")), BUCKET, "deployed")),
+        )
         for arguments, cwd in (
             (["-m", "infra.prefect_setup"], made.home),
             (["-m", "prefect", "--no-prompt", "deploy", "--all"], ROOT),
@@ -186,11 +207,24 @@ class Shelf:
     store: Store
     endpoint: WatchedEndpoint
 
+    async def after(self, steps: Callable[[], Awaitable[object]]) -> None:
+        """Bring the empty store to where `steps` lead; they are taken once, and copied from then on."""
+        template = _TEMPLATES.get(steps)
+        if template is not None:
+            shutil.copytree(template, self.folder)
+            return
+        await steps()
+        self.endpoint.forget()
+        _TEMPLATES[steps] = Path(
+            shutil.copytree(self.folder, self.folder.with_name(f"after-{uuid.uuid4().hex}"))
+        )
+
     def manifest(self, narration_id: str) -> dict[str, Any]:
         """The published manifest."""
-        found = self.store.read_manifest(narration_id)
-        assert found is not None
-        return dict(json.loads(found[0]))
+        return manifest_in(self.store, narration_id)
+
+
+_TEMPLATES: dict[Callable[[], Awaitable[object]], Path] = {}
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def takes_of(manifest: dict[str, Any]) -> list[tuple[int, list[int]]]:
 
 async def test_only_the_chunks_named_are_taken_again(shelf: Shelf) -> None:
     """Two jobs for two chunks; what they said before stays in the store, and is in the manifest."""
-    await narrated()
+    await shelf.after(narrated)
     before = shelf.manifest(ID)
     shelf.endpoint.forget()
     report = await retake(narration_id="four", chunks=[2, 4])
@@ -52,7 +52,7 @@ async def test_only_the_chunks_named_are_taken_again(shelf: Shelf) -> None:
 
 async def test_an_earlier_take_comes_back_without_a_job(shelf: Shelf) -> None:
     """Going back costs nothing, and the later take stays for another change of mind."""
-    await narrated()
+    await shelf.after(narrated)
     await retake(narration_id="four", chunks=[2], seed=77, texts={2: OTHERWISE})
     second = shelf.manifest(ID)["chunks"][1]
     assert (second["text"], second["seed"]) == (OTHERWISE, 77)
@@ -69,7 +69,7 @@ async def test_an_earlier_take_comes_back_without_a_job(shelf: Shelf) -> None:
 
 async def test_a_further_take_keeps_the_other_words(shelf: Shelf) -> None:
     """Who changed the words and dislikes the sound wants those words again."""
-    await narrated()
+    await shelf.after(narrated)
     await retake(narration_id="four", chunks=[2], texts={2: OTHERWISE})
     await retake(narration_id="four", chunks=[2])
     chunk = shelf.manifest(ID)["chunks"][1]
@@ -90,7 +90,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 async def test_what_cannot_be_taken_is_refused_naming_it(shelf: Shelf) -> None:
     """Wrong chunks, takes and words: nothing is submitted, nothing published."""
-    await narrated()
+    await shelf.after(narrated)
     written = shelf.store.read_manifest(ID)
     shelf.endpoint.forget()
     for wrong, said in BAD:
@@ -116,7 +116,7 @@ async def test_an_edited_script_keeps_the_takes_of_what_stayed(shelf: Shelf) -> 
 
 async def test_two_retakes_at_once_both_hold(shelf: Shelf) -> None:
     """Whoever publishes second plans again on what the first one chose."""
-    await narrated()
+    await shelf.after(narrated)
     await asyncio.gather(
         retake(narration_id="four", chunks=[1]),
         retake(narration_id="four", chunks=[3]),
@@ -127,7 +127,7 @@ async def test_two_retakes_at_once_both_hold(shelf: Shelf) -> None:
 
 async def test_a_manifest_of_a_newer_schema_is_left_alone(shelf: Shelf) -> None:
     """A program that cannot read a manifest does not write over it, nor pay for what it could not publish."""
-    await narrated()
+    await shelf.after(narrated)
     found = shelf.store.read_manifest(ID)
     assert found is not None
     newer = json.dumps(json.loads(found[0]) | {"schema_version": 99}).encode()

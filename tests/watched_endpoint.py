@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,15 +21,15 @@ class WatchedEndpoint:
 
     `submitted` are the texts of all jobs in order, `most_in_flight` is the highest number of jobs
     that were neither finished nor cancelled at one moment. Requests whose text contains one of
-    `spoiled` reach the worker with a temperature it refuses. While `held`, the worker's results
-    do not arrive; `pause` seconds are added to each that does.
+    `spoiled` reach the worker with a temperature it refuses; the results of those that contain
+    one of `held` do not arrive. `pause` seconds are added to each result that does.
     """
 
     def __init__(self) -> None:
         self.submitted: list[str] = []
         self.spoiled: set[str] = set()
         self.most_in_flight = 0
-        self.held = False
+        self.held: set[str] = set()
         self.pause = 0.0
         self._app: ASGIApp
         self._endpoint: LocalEndpoint
@@ -44,19 +43,25 @@ class WatchedEndpoint:
             "RUNPOD_API_KEY": self._endpoint.api_key,
         }
 
-    def in_flight(self) -> int:
-        """Jobs that are neither finished nor cancelled."""
-        return sum(not job.status.terminal for job in list(self._endpoint.queue._jobs.values()))
+    def in_flight(self, part: str = "") -> int:
+        """Jobs that are neither finished nor cancelled, and were asked for with `part` in their text."""
+        jobs = [job for job in list(self._endpoint.queue._jobs.values()) if not job.status.terminal]
+        return sum(part in job.input["prompt"] for job in jobs)
 
-    def ended(self) -> Counter[str]:
-        """How many jobs are in each status."""
-        return Counter(str(job.status) for job in list(self._endpoint.queue._jobs.values()))
+    def asked_for(self, part: str) -> int:
+        """How many jobs were submitted with `part` in their text."""
+        return sum(part in text for text in self.submitted)
+
+    def cancelled(self) -> int:
+        """How many jobs were cancelled."""
+        return sum(job.status == "CANCELLED" for job in list(self._endpoint.queue._jobs.values()))
 
     def forget(self) -> None:
         """Begin to count and to behave afresh."""
         self.submitted.clear()
         self.spoiled.clear()
-        self.most_in_flight, self.held, self.pause = 0, False, 0.0
+        self.held.clear()
+        self.most_in_flight, self.pause = 0, 0.0
 
     @contextmanager
     def opened(self, *, slots: int) -> Iterator[None]:
@@ -110,17 +115,25 @@ class WatchedEndpoint:
             return
         if "/job-done/" in path:
             await asyncio.sleep(self.pause)
-            while self.held:  # noqa: ASYNC110  # set by another thread, which has no event of this loop
+            while self._is_held(path.rpartition("/")[2]):  # noqa: ASYNC110  # changed by another thread
                 await asyncio.sleep(0.05)
         await self._app(scope, receive, send)
+
+    def _is_held(self, job_id: str) -> bool:
+        job = self._endpoint.queue._jobs.get(job_id)
+        return job is not None and job.input is not None and _says(job.input["prompt"], self.held)
 
     async def _noted(self, body: bytes) -> bytes:
         document = json.loads(body)
         text = document["input"]["prompt"]
         self.submitted.append(text)
-        if any(part in text for part in self.spoiled):
+        if _says(text, self.spoiled):
             document["input"]["temperature"] = -1
         return json.dumps(document).encode()
+
+
+def _says(text: str, parts: set[str]) -> bool:
+    return any(part in text for part in list(parts))
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

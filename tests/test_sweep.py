@@ -1,0 +1,120 @@
+"""The inbox, swept: what is narrated, what is left alone, what is put aside and why."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from deployment_kit import FLOWS_HERE, Shelf, setting, shelf
+
+from flows.narrate import narrate
+from flows.sweep import sweep
+from narration.errors import EndpointRefused, SettingsError
+
+__all__ = ["setting", "shelf"]  # fixtures
+
+pytestmark = FLOWS_HERE
+
+WORDS = "This script lies in the inbox under the name of {}, and has a single chunk of its own to say."
+LONG_AGO = 3_600.0  # s
+
+
+def drop(shelf: Shelf, name: str, data: bytes | str | None = None, *, age: float = LONG_AGO) -> str:
+    """Put a script into the inbox, last changed `age` seconds ago; its key."""
+    content = WORDS.format(name) if data is None else data
+    path = shelf.folder / "inbox" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    os.utime(path, (time.time() - age,) * 2)
+    return f"inbox/{name}"
+
+
+def reasons(shelf: Shelf) -> str:
+    """All that is said in `rejected/`."""
+    return "\n".join(path.read_text() for path in sorted((shelf.folder / "rejected").rglob("*.reason.txt")))
+
+
+async def test_a_settled_script_is_narrated_once(shelf: Shelf) -> None:
+    """One just changed may still be on its way; one that is narrated stays, and costs nothing more."""
+    drop(shelf, "settled.md")
+    drop(shelf, "fresh.md", age=5)
+    first = await sweep()
+    assert first == {"inbox/settled.md": "narrated as settled-draft"}
+    assert shelf.store.list_narrations() == ["settled-draft"]
+    assert (shelf.folder / "inbox" / "settled.md").exists()
+    assert await sweep() == {}
+    assert set(await sweep(settle_seconds=0)) == {"inbox/fresh.md"}
+
+
+async def test_what_any_narration_has_is_not_narrated_again(shelf: Shelf) -> None:
+    """The same bytes in the same voice under another id count; edited, they do not."""
+    await narrate(narration_id="by-hand", text=WORDS.format("same.md"))
+    drop(shelf, "same.md")
+    assert await sweep() == {}
+    drop(shelf, "same.md", WORDS.format("another"))
+    assert await sweep() == {"inbox/same.md": "narrated as same-draft"}
+
+
+async def test_a_bad_script_is_put_aside_and_blocks_nothing(shelf: Shelf) -> None:
+    """Bytes that are no text, nothing to say, a name that is taken: each in `rejected/` with its reason."""
+    drop(shelf, "1-binary.md", b"Hello \xff\xfe\x00 there", age=LONG_AGO + 4)
+    drop(shelf, "2-silent.md", "---\n\n***\n", age=LONG_AGO + 3)
+    drop(shelf, "good.md", age=LONG_AGO + 2)
+    drop(shelf, "elsewhere/good.md", WORDS.format("the other good"), age=LONG_AGO + 1)
+    outcomes = await sweep()
+    assert outcomes.pop("inbox/good.md") == "narrated as good-draft"
+    assert set(outcomes) == {"inbox/1-binary.md", "inbox/2-silent.md", "inbox/elsewhere/good.md"}
+    for outcome in outcomes.values():
+        assert outcome.startswith("rejected to rejected/")
+    for said in ("1-binary.md", "2-silent.md", "would be narrated as good-draft, and so is inbox/good.md"):
+        assert said in reasons(shelf)
+    assert [info.key for info in shelf.store.inbox()] == ["inbox/good.md"]
+    assert await sweep() == {}
+
+
+async def test_a_transient_failure_is_tried_three_times(shelf: Shelf) -> None:
+    """It stays for the next sweep, is put aside after the third, and holds nobody up meanwhile."""
+    drop(shelf, "stubborn.md", age=LONG_AGO + 1)
+    drop(shelf, "good.md")
+    shelf.endpoint.spoiled.add("stubborn.md")
+    first = await sweep()
+    assert first["inbox/good.md"] == "narrated as good-draft"
+    assert "stays for the next sweep (1 of 3 tries)" in first["inbox/stubborn.md"]
+    assert "(2 of 3 tries)" in (await sweep())["inbox/stubborn.md"]
+    assert (await sweep())["inbox/stubborn.md"].startswith("rejected to rejected/")
+    assert "failed 3 times, last with:" in reasons(shelf)
+    assert await sweep() == {}
+
+
+async def test_a_script_that_got_through_begins_anew(shelf: Shelf) -> None:
+    """Two failures before it worked are not held against its next version."""
+    drop(shelf, "late.md")
+    shelf.endpoint.spoiled.add("late.md")
+    await sweep()
+    await sweep()
+    shelf.endpoint.spoiled.clear()
+    assert await sweep() == {"inbox/late.md": "narrated as late-draft"}
+    assert not list((shelf.folder / "tries").rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("RUNPOD_API_KEY", "a-wrong-key", EndpointRefused),
+        ("NARRATION_LOUDNESS", "loud", SettingsError),
+        ("RUNPOD_API_KEY", "", SettingsError),
+    ],
+)
+async def test_wrong_settings_are_no_scripts_fault(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, name: str, value: str, error: type[Exception]
+) -> None:
+    """A wrong key fails the sweep; every script stays where it is, without a try counted."""
+    drop(shelf, "good.md")
+    drop(shelf, "better.md")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(error):
+        await sweep()
+    assert len(shelf.store.inbox()) == 2
+    assert not (shelf.folder / "rejected").exists()
+    assert not (shelf.folder / "tries").exists()
