@@ -57,6 +57,7 @@ async def plan(
             changes=changes,
         )
         store.hold_clips(flow_run_id(), {entry.digest for entry in made.chunks})
+        store.settle_jobs({entry.digest for entry in made.chunks if entry.clip is not None})
         return made
 
     return await asyncio.to_thread(decide)

@@ -156,6 +156,7 @@ KILLED = {
     "between submission and job record": ("s3", "PUT", RECORD, 1),
     "between job record and result": ("client", "GET", "/status/", 3),
     "between audio and sidecar": ("s3", "PUT", SIDECAR, 1),
+    "between a clip and the end of its record": ("s3", "DELETE", RECORD, 1),
     "between master and manifest": ("s3", "PUT", MANIFEST, 0),
 }
 

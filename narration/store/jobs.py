@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -51,6 +51,12 @@ class JobShelf(Shelf):
     def drop_job(self, digest: str) -> None:
         """Forget the clip's job."""
         self._objects.delete(job_key(digest))
+
+    def settle_jobs(self, digests: Collection[str]) -> None:
+        """Forget the jobs of these clips, which are stored: who is killed before forgetting leaves them."""
+        for info in list(self._objects.list(JOBS)):
+            if PurePosixPath(info.key).stem in digests:
+                self._objects.delete(info.key)
 
     def list_jobs(self) -> Iterator[JobRecord]:
         """Every job on record, in no particular order."""
