@@ -1,8 +1,10 @@
 """How `video_agent` asks for a narration: start it, wait, read the manifest, or say what failed.
 
-    python examples/video_agent.py SCRIPT_REFERENCE NARRATION_ID [--engine draft] [--retry]
+    python examples/video_agent.py SCRIPT NARRATION_ID [--engine draft] [--retry]
 
-PREFECT_API_URL names the server; NARRATION_STORE, with credentials where it needs them, the store.
+A script that is a file here is put into the store and asked for by its content, so that an
+edited one is another request. PREFECT_API_URL names the server; NARRATION_STORE, with
+credentials where it needs them, the store.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import hashlib
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import get_client
@@ -23,6 +26,15 @@ from narration.settings import read_settings
 from narration.store import open_store
 
 POLL_SECONDS = 2.0
+CRASH_SECONDS = 60.0  # within which the server schedules a crashed run again
+
+
+def reference_to(script: str) -> str:
+    """What workers find the script by: its key in the store, if it is a file here."""
+    path = Path(script)
+    if not path.is_file():
+        return script
+    return open_store(read_settings().store).put_script(path.read_bytes(), path.suffix or ".txt")
 
 
 def start(script: str, narration_id: str, engine: str | None) -> FlowRun:
@@ -37,10 +49,13 @@ def start(script: str, narration_id: str, engine: str | None) -> FlowRun:
 
 def finish(run: FlowRun) -> FlowRun:
     """Wait for the run's end, however long it takes."""
+    crashed = 0.0
     with get_client(sync_client=True) as client:
         while True:
             now = client.read_flow_run(run.id)
-            if now.state is not None and now.state.is_final():
+            assert now.state is not None  # every run has one from its creation on
+            crashed = crashed + POLL_SECONDS if now.state.is_crashed() else 0.0
+            if now.state.is_final() and (not crashed or crashed > CRASH_SECONDS):
                 return now
             time.sleep(POLL_SECONDS)
 
@@ -64,13 +79,13 @@ def read_manifest(narration_id: str, engine: str | None) -> dict[str, Any]:
 def main() -> int:
     """Exit status 0 with the manifest's essentials on stdout, 1 with the reason on stderr."""
     parser = argparse.ArgumentParser(description="Ask for a narration and wait for its manifest.")
-    parser.add_argument("script", help="a key in the store, an https URL, or a path in the allowed folder")
+    parser.add_argument("script", help="a file, a key in the store, or an https URL")
     parser.add_argument("narration_id")
     parser.add_argument("--engine", choices=["higgs", "draft"])
     parser.add_argument("--retry", action="store_true", help="if this request failed before, try it again")
     given = parser.parse_args()
-    run = start(given.script, given.narration_id, given.engine)
-    if given.retry and run.state is not None and (run.state.is_failed() or run.state.is_crashed()):
+    run = start(reference_to(given.script), given.narration_id, given.engine)
+    if given.retry and run.state is not None and run.state.is_final() and not run.state.is_completed():
         try_again(run)
     run = finish(run)
     assert run.state is not None
