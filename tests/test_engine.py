@@ -33,7 +33,7 @@ from gpu_worker.models import ModelError
 from gpu_worker.prefix_cache import PrefixCache
 from gpu_worker.prompt import Prompt, Segment
 from gpu_worker.sampler import Sampling
-from gpu_worker.sequence import Sequence
+from gpu_worker.sequence import Sequence, Status
 from gpu_worker.speaker import SampleLoader, VoiceSample
 from gpu_worker.vocoder import Vocoder
 from narration.contract import ContractError, ErrorCode, SynthesisRequest
@@ -216,9 +216,13 @@ async def test_the_same_request_and_seed_say_the_same_codes_beside_anybody(engin
     mine = request_of(CONVERSATIONS[1], **SAMPLED, seed=77)
     engine._loop._runner.forget_prefixes()
     cold = await engine.say(*mine)
-    crowd = [engine.say(*request_of(said, **SAMPLED)) for said in CONVERSATIONS]
+    crowd = [
+        engine.say(*request_of(said, **SAMPLED | {"seed": seed, "max_new_tokens": 30 + seed}))
+        for seed, said in enumerate(CONVERSATIONS)
+    ]
     among = [*crowd[:4], engine.say(*mine), *crowd[4:]]
-    warm_in_company = (await asyncio.gather(*among))[4]
+    warm_in_company = (await asyncio.gather(*among, return_exceptions=True))[4]
+    assert isinstance(warm_in_company, Spoken)
     runner = engine._loop._runner
     assert len(runner._prefixes) >= 4
     runner.forget_prefixes()
@@ -241,11 +245,14 @@ async def test_the_engine_tells_what_its_codes_hang_on(engine: HiggsEngine) -> N
     assert {type(value) for value in engine.facts.values()} <= {str, int}
 
 
-async def test_a_seed_is_drawn_and_told_where_none_is_given(engine: HiggsEngine) -> None:
+async def test_a_seed_is_drawn_and_told_where_none_is_given(tmp_path: Path, opened: Open) -> None:
     """Two clips without a seed differ; the seed that the first reports says it again."""
-    one, two = await say_all(engine, [CONVERSATIONS[0]] * 2, **SAMPLED)
-    again = await engine.say(*request_of(CONVERSATIONS[0], **SAMPLED, seed=one.utterance.seed))
+    endless = write_tiny_higgs(tmp_path, first_id=SMALL_FIRST_ID, ending=False)
+    async with opened(endless) as engine:
+        one, two = await say_all(engine, [CONVERSATIONS[0]] * 2, **SAMPLED)
+        again = await engine.say(*request_of(CONVERSATIONS[0], **SAMPLED, seed=one.utterance.seed))
     assert one.utterance.seed != two.utterance.seed
+    assert not np.array_equal(one.codes, two.codes)
     codes_equal([one], [again])
 
 
@@ -340,6 +347,7 @@ async def test_cancelling_frees_the_slot(tmp_path: Path, opened: Open) -> None:
         async with asyncio.timeout(60):
             while not scheduler.waiting:  # noqa: ASYNC110  # another thread's doing
                 await asyncio.sleep(0.001)
+        taken_back = scheduler.everyone()
         for task in (waiting, speaking):
             task.cancel()
         survivor = await engine.say(*request_of(CONVERSATIONS[1], max_new_tokens=20))
@@ -348,6 +356,7 @@ async def test_cancelling_frees_the_slot(tmp_path: Path, opened: Open) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
         assert scheduler.everyone() == []
+        assert [one.status for one in taken_back] == [Status.DROPPED] * 2
 
 
 @pytest.mark.parametrize("cloned", [False, True])

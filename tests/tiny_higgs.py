@@ -78,8 +78,12 @@ CHAT_TEMPLATE = """\
 """The layout of the chat template that is published with the checkpoint, said again."""
 
 
-_TRAINING_TEXT = """The quick brown fox jumps over the lazy dog. She sells sea shells on the sea shore,
-and the sun rises in the east. Audio is recorded from a quiet room. Generate audio following instruction."""
+_TRAINING_TEXT = (
+    """The quick brown fox jumps over the lazy dog. She sells sea shells on the sea shore,
+and the sun rises in the east. Audio is recorded from a quiet room. Generate audio following instruction.
+"""
+    + "She sells.\n\nAudio\n\n\n\n" * 9
+)  # so that the layout's blank lines are tokens, as where it was trained
 
 
 def write_tiny_tokenizer(
@@ -147,7 +151,7 @@ def write_tiny_higgs(
     counting: int | None = None,
     ending: bool = True,
     use_text_head: bool = False,
-    seed: int = 0,
+    seed: int = 2,
     **changes: object,
 ) -> Path:
     """Write a checkpoint with its tokenizer to `folder` and return it; `changes` go to the configuration.
