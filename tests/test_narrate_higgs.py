@@ -1,0 +1,55 @@
+"""A narration by the real engine: command line, local endpoint, Higgs on a tiny checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audio_kit import speak
+from flow_kit import Place
+from tiny_codec import write_tiny_codec
+from tiny_higgs import write_tiny_higgs
+
+from narration.audio import encode_flac
+
+TRANSCRIPT = "This is what the sample says, in a voice of its own."
+SCRIPT = """# A tiny voice
+
+The first paragraph is spoken by a model that has learnt nothing at all.
+
+The second one is spoken by the same model, beside the first.
+"""
+
+
+def test_a_narration_is_spoken_by_higgs_in_a_cloned_voice(place: Place) -> None:
+    """With a worker of this machine's own, `narrate run` needs only its checkpoints and a voice."""
+    model = write_tiny_higgs(place.folder / "model", counting=60)
+    codec = write_tiny_codec(place.folder / "codec")
+    sample = place.folder / "sample.flac"
+    sample.write_bytes(encode_flac(speak(TRANSCRIPT), 24_000))
+    worker = {
+        name: value for name, value in place.env.items() if not name.startswith(("RUNPOD_", "NARRATION_"))
+    }
+    higgs = Place(
+        place.folder,
+        worker
+        | {
+            "NARRATION_STORE": str(place.store),
+            "NARRATION_ATTEMPTS": "1",
+            "WORKER_ENGINE": "higgs",
+            "WORKER_MODEL": str(model),
+            "WORKER_CODEC": str(codec),
+            "WORKER_SLOTS": "2",
+            "WORKER_DEVICE": "cpu",
+        },
+    )
+    added = higgs.narrate("voice", "add", "default", "--sample", str(sample), "--transcript", TRANSCRIPT)
+    assert added.returncode == 0, added.stderr
+    answer = higgs.json("run", str(place.write("tiny.md", SCRIPT)))
+    assert (answer["engine"], answer["narration_id"], answer["failed"]) == ("higgs", "tiny", 0)
+    manifest = higgs.manifest("tiny")
+    assert manifest["voice"]["transcript"] == TRANSCRIPT
+    assert manifest["model"].startswith("higgs-audio-v2/")
+    assert {chunk["engine"]["device"] for chunk in manifest["chunks"]} == {"cpu"}
+    assert Path(answer["files"]["mp3"]).stat().st_size > 0
+    again = higgs.json("run", str(place.folder / "tiny.md"))
+    assert (again["synthesized"], again["cached"]) == (0, answer["chunks"])
