@@ -41,8 +41,9 @@ def test_a_one_word_edit_costs_one_chunk(place: Place) -> None:
 
 def test_a_sentence_said_twice_is_synthesized_once(place: Place) -> None:
     """One text, one clip, wherever it stands."""
-    text = "The same words are said once more.\n\nAnd in between there is another paragraph.\n\n"
-    answer = place.json("run", str(place.write("twice.txt", text + "The same words are said once more.\n")))
+    said = "The same words are said once more, and they are long enough to stand alone.\n\n"
+    between = "And in between there is another paragraph, which is just as long as they are.\n\n"
+    answer = place.json("run", str(place.write("twice.txt", said + between + said)))
     assert answer["chunks"] == 3
     assert answer["synthesized"] == 3
     assert len(list((place.store / "clips").rglob("*.flac"))) == 2
