@@ -10,12 +10,13 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 from postgres_kit import running_postgres
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -143,17 +144,41 @@ def _opened(config: pytest.Config) -> ExitStack:
     return config.stash[_OPENED]
 
 
+def open_setting(stack: ExitStack, home: Path) -> Setting:
+    """A Prefect server on PostgreSQL and an endpoint, closed with `stack`."""
+    endpoint = WatchedEndpoint()
+    stack.enter_context(endpoint.opened(slots=SLOTS))
+    database = stack.enter_context(running_postgres())
+    return Setting(stack.enter_context(running_server(home, database)), endpoint)
+
+
+def deploy(stack: ExitStack, setting: Setting, home: Path) -> Deployed:
+    """Set the server up and deploy to it by the words of the README; no worker yet."""
+    env = {
+        **aws_env(server("moto")),
+        **setting.endpoint.variables,
+        "NARRATION_STORE": f"s3://{BUCKET}/deployed",
+        "NARRATION_ENGINE": "draft",
+        "NARRATION_CONCURRENCY": str(SLOTS),
+    }
+    http = stack.enter_context(httpx.Client(base_url=setting.api_url, timeout=60))
+    store = Store(S3Objects(plain_client(server("moto")), BUCKET, "deployed"))
+    made = Deployed(setting.api_url, env, setting.endpoint, home, http, store)
+    for arguments, cwd in (
+        (["-m", "infra.prefect_setup"], home),
+        (["-m", "prefect", "--no-prompt", "deploy", "--all"], ROOT),
+    ):
+        done = made.command(*arguments, cwd=cwd)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return made
+
+
 @pytest.fixture(scope="session")
 def setting(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Setting:
     """One Prefect server on PostgreSQL and one endpoint, for every module that asks."""
     if _SETTING not in pytestconfig.stash:
-        stack, endpoint = _opened(pytestconfig), WatchedEndpoint()
-        stack.enter_context(endpoint.opened(slots=SLOTS))
-        database = stack.enter_context(running_postgres())
-        server_home = tmp_path_factory.mktemp("server")
-        pytestconfig.stash[_SETTING] = Setting(
-            stack.enter_context(running_server(server_home, database)), endpoint
-        )
+        home = tmp_path_factory.mktemp("server")
+        pytestconfig.stash[_SETTING] = open_setting(_opened(pytestconfig), home)
     return pytestconfig.stash[_SETTING]
 
 
@@ -161,31 +186,11 @@ def setting(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactor
 def deployed(
     setting: Setting, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Deployed:
-    """The setting, set up and deployed to by the words of the README, with one worker."""
+    """The setting with the deployments and one worker, for every module that asks."""
     if _DEPLOYED not in pytestconfig.stash:
         stack = _opened(pytestconfig)
-        env = {
-            **aws_env(server("moto")),
-            **setting.endpoint.variables,
-            "NARRATION_STORE": f"s3://{BUCKET}/deployed",
-            "NARRATION_ENGINE": "draft",
-            "NARRATION_CONCURRENCY": str(SLOTS),
-        }
-        made = Deployed(
-            setting.api_url,
-            env,
-            setting.endpoint,
-            tmp_path_factory.mktemp("deployed"),
-            stack.enter_context(httpx.Client(base_url=setting.api_url, timeout=60)),
-            Store(S3Objects(plain_client(server("moto")), BUCKET, "deployed")),
-        )
-        for arguments, cwd in (
-            (["-m", "infra.prefect_setup"], made.home),
-            (["-m", "prefect", "--no-prompt", "deploy", "--all"], ROOT),
-        ):
-            done = made.command(*arguments, cwd=cwd)
-            assert done.returncode == 0, done.stdout + done.stderr
-        stack.enter_context(worker_of(made, "worker"))
+        made = deploy(stack, setting, tmp_path_factory.mktemp("deployed"))
+        stack.enter_context(worker_of(made, "worker", "--limit", "3"))
         pytestconfig.stash[_DEPLOYED] = made
     return pytestconfig.stash[_DEPLOYED]
 
@@ -197,6 +202,17 @@ def worker_of(deployed: Deployed, name: str, *options: str) -> Iterator[subproce
         deployed.home / name, deployed.api_url, POOL, *options, PREFECT_WORKER_QUERY_SECONDS="1"
     ) as process:
         yield process
+
+
+def runs_below(process: int) -> dict[str, list[psutil.Process]]:
+    """The processes below this one that are flow runs' own, by run."""
+    found: dict[str, list[psutil.Process]] = {}
+    for child in psutil.Process(process).children(recursive=True):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            run = child.environ().get("PREFECT__FLOW_RUN_ID")
+            if run:
+                found.setdefault(run, []).append(child)
+    return found
 
 
 @dataclass(frozen=True)

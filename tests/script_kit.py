@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from narration.errors import ScriptError
-from narration.script.paragraph import Paragraph
 from narration.script import Script, parse_script
+from narration.script.paragraph import Paragraph
 
 CORPUS = Path(__file__).parent / "corpus"
 PYSBD_SENTINELS = "∯∮♨☝♬♭☉☇☈☄ȸȹƪ♟♝☏✂⌬⎋ᓰᓱᓳᓴᓷᓸ&"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -14,9 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import pytest
-from deployment_kit import ROOT, Deployed, deployed, setting
+from deployment_kit import ROOT, Deployed, deployed, runs_below, setting
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -192,7 +190,7 @@ def test_wrong_parameters_are_refused_before_there_is_a_run(deployed: Deployed) 
 
 
 def test_every_parameter_explains_itself_in_the_form(deployed: Deployed) -> None:
-    """The UI makes its form of this schema: a description for each field, a default for all but the needed."""
+    """The UI makes its form of this schema: a description for each, a default for all but the needed."""
     needed = {
         "narrate": {"narration_id"},
         "retake": {"narration_id", "chunks"},
@@ -284,8 +282,8 @@ def test_a_killed_runs_jobs_are_taken_up_and_not_paid_again(deployed: Deployed, 
     """The process dies with a job in flight; the run crashes, comes back by itself, and fetches that job."""
     endpoint = deployed.endpoint
     wait_for(deployed, lambda: endpoint.in_flight("called killed"))
-    for process in processes_of(trouble.killed):
-        os.kill(process.pid, signal.SIGKILL)
+    for process in runs_below(os.getpid())[trouble.killed]:
+        process.kill()
     deployed.until(trouble.killed, lambda now: now["run_count"] == 2)
     endpoint.held.clear()
     run = deployed.finished(trouble.killed)
@@ -295,24 +293,11 @@ def test_a_killed_runs_jobs_are_taken_up_and_not_paid_again(deployed: Deployed, 
     )
 
 
-def processes_of(run: str) -> list[psutil.Process]:
-    """The processes of a flow run."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("PREFECT__FLOW_RUN_ID") == run:
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    assert found
-    return found
-
-
 # Read while it is replaced
 
 
 def test_readers_see_the_old_narration_or_the_new_one(deployed: Deployed) -> None:
-    """While two retakes at once replace a manifest in S3, each read is whole, and names files that are there."""
+    """While two retakes at once replace a manifest in S3, each read is whole, and its files are there."""
     first = deployed.start("narrate", script=stored(deployed, "read"), narration_id="read")
     assert deployed.finished(first)["state_type"] == "COMPLETED"
     with reading(deployed, "read-draft") as seen:
