@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 
 import pytest
 from deployment_kit import FLOWS_HERE, Shelf, setting, shelf
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
 
 from flows.narrate import narrate
 from flows.sweep import sweep
 from narration.errors import EndpointRefused, SettingsError
+from tasks.runs import cancel_jobs
 
 __all__ = ["setting", "shelf"]  # fixtures
 
@@ -118,3 +122,20 @@ async def test_wrong_settings_are_no_scripts_fault(
     assert len(shelf.store.inbox()) == 2
     assert not (shelf.folder / "rejected").exists()
     assert not (shelf.folder / "tries").exists()
+
+
+async def test_cancelling_a_sweep_cancels_the_jobs_of_its_narration(shelf: Shelf) -> None:
+    """The hook is all that a dead process has left; the jobs are its narrations', not its own."""
+    drop(shelf, "held.md")
+    shelf.endpoint.held.add("held.md")
+    sweeping = asyncio.create_task(sweep())
+    while not shelf.endpoint.in_flight("held.md"):  # noqa: ASYNC110  # the endpoint lives in another thread
+        await asyncio.sleep(0.05)
+    running = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Running"])))
+    async with get_client() as client:
+        runs = await client.read_flow_runs(flow_run_filter=running)
+    (run,) = (run for run in runs if run.parent_task_run_id is None)
+    await cancel_jobs(flow=sweep, flow_run=run, state=run.state)
+    assert shelf.endpoint.in_flight("held.md") == 0
+    assert "stays for the next sweep" in (await sweeping)["inbox/held.md"]
+    assert not list(shelf.store.list_jobs())
