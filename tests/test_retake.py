@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from deployment_kit import FLOWS_HERE, Shelf, setting, shelf
+from prefect.exceptions import ParameterTypeError
 
 from flows.narrate import narrate
 from flows.retake import retake
@@ -84,7 +85,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"chunks": [2], "texts": {2: "  "}}, "text for chunk 2 is empty"),
     ({"chunks": [2], "texts": {2: "word " * 500}}, "prompt"),
     ({"narration_id": "nobody", "chunks": [1]}, "no narration nobody-draft"),
-    ({"narration_id": "Not A Slug", "chunks": [1]}, "Not A Slug"),
+    ({"narration_id": "Not A Slug", "chunks": [1]}, "narration_id"),
 ]
 
 
@@ -94,7 +95,7 @@ async def test_what_cannot_be_taken_is_refused_naming_it(shelf: Shelf) -> None:
     written = shelf.store.read_manifest(ID)
     shelf.endpoint.forget()
     for wrong, said in BAD:
-        with pytest.raises((InputError, ValueError), match=said):
+        with pytest.raises((InputError, ParameterTypeError), match=said):
             await retake(**({"narration_id": "four"} | wrong))
     assert shelf.endpoint.submitted == []
     assert shelf.store.read_manifest(ID) == written
