@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 FRAME_RATE = 25
 CONTEXT = 1200  # tokens that a row holds when its decoding is timed: 28 s of voice, a text, half a clip
-TRIES = 3  # of which the fastest counts, for both sides alike
+TRIES = 5  # of which the fastest counts, for both sides alike
 TEXT = 100  # tokens of a chunk's own text
 
 PUBLISHED: dict[str, Any] = {
