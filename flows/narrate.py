@@ -33,7 +33,7 @@ async def narrate(
         text: The script itself as Markdown, up to 100 kB.
         voice: Name of a voice in the store. Empty: the worker's default.
         engine: `draft` speaks with espeak-ng, for free. Empty: the worker's setting.
-        loudness: -14, -16 or -19 LUFS. Empty: the worker's setting.
+        loudness: `video` is -14 LUFS, `podcast` -16, `audiobook` -19. Empty: the worker's setting.
         max_cost: USD that this run may spend at most.
 
     """
