@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # The tests' checkpoint makers, at other sizes.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -73,17 +74,18 @@ class Bench:
         self.context = CONTEXT if size == "full" else 300
         self.length = 2048 if size == "full" else 384
 
+    def now(self) -> float:
+        """Seconds: of this process's work on the CPU, or on the wall once the device has done its work."""
+        if self.device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
     def seconds(self, work: Callable[[], Any]) -> float:
         """Time that `work` takes, to its end on the device."""
-        if self.device.type == "cpu":
-            before = time.process_time()
-            work()
-            return time.process_time() - before
-        torch.cuda.synchronize()
-        before = time.perf_counter()
+        before = self.now()
         work()
-        torch.cuda.synchronize()
-        return time.perf_counter() - before
+        return self.now() - before
 
     def make(self, folder: Path) -> None:
         """Write random checkpoints of model and codec, in the layout of the published ones."""
@@ -113,11 +115,9 @@ class Bench:
         heard = Segment(np.full(voice, 128_016), stream)
         return Prompt((Segment(draw.integers(0, 300, 60)), heard), (Segment(draw.integers(0, 300, text)),))
 
-    # transformers
-
-    def generate(self, folder: Path, rows: int) -> float:
-        """Frames a second of `generate()`, all rows together: two lengths, so that prefill drops out."""
-        from transformers import HiggsAudioV2ForConditionalGeneration
+    def generate(self, folder: Path, rows: int) -> tuple[float, float]:
+        """Frames a second of `generate()` once it decodes, all rows together, and operations a step."""
+        from transformers import HiggsAudioV2ForConditionalGeneration, StoppingCriteriaList
 
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         model = HiggsAudioV2ForConditionalGeneration.from_pretrained(folder / "model", dtype=dtype)
@@ -125,7 +125,13 @@ class Bench:
         ids = torch.randint(0, 300, (rows, self.context), device=self.device)
         ids[:, -1] = model.config.audio_bos_token_id
 
-        def speak(steps: int) -> None:
+        def speak(steps: int) -> list[float]:
+            times: list[float] = []
+
+            def note(ids: torch.Tensor, _scores: Any) -> torch.Tensor:
+                times.append(self.now())
+                return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
             with torch.inference_mode():
                 model.generate(
                     input_ids=ids,
@@ -135,15 +141,13 @@ class Bench:
                     temperature=0.3,
                     top_k=50,
                     top_p=0.95,
+                    stopping_criteria=StoppingCriteriaList([note]),
                 )
+            return times
 
-        speak(4)
-        few, many = (
-            min(self.seconds(partial(speak, steps)) for _ in range(TRIES)) for steps in (8, 8 + self.steps)
-        )
-        return rows * self.steps / (many - few)
-
-    # the engine
+        tries = [speak(8 + self.steps) for _ in range(TRIES)]
+        operations = _operations(partial(speak, 4)) - _operations(partial(speak, 2))
+        return rows * self.steps / min(times[-1] - times[7] for times in tries), operations / 2
 
     def runner(self, decoder: Any, rows: int) -> Any:
         """A model runner of `rows` slots, captured where there are graphs."""
@@ -165,6 +169,14 @@ class Bench:
             sequence = Sequence(self.prompt(voice, TEXT, seed=0), sampling, self.steps + 64)
             sequence.slot = row
             yield sequence
+
+    def operations(self, decoder: Any) -> int:
+        """Operations a step, were they launched one by one."""
+        from gpu_worker.model_runner import ModelRunner
+
+        runner = ModelRunner(decoder, slots=1, slot_length=self.length, prefix_bytes=0)
+        with torch.inference_mode():
+            return _operations(runner._step)  # noqa: SLF001  # what the graph holds, without the graph
 
     def decode(self, runner: Any, rows: int) -> tuple[float, float, float]:
         """Frames a second; seconds to prefill a request, its voice's prefix not remembered and remembered."""
@@ -192,8 +204,6 @@ class Bench:
         ]
         codec.decode(clips[:1])
         return self.seconds(lambda: codec.decode(clips)) / (rows * frames / FRAME_RATE)
-
-    # what it is held against
 
     def bandwidth(self) -> float:
         """Bytes a second that the device's memory was seen to move, reading and writing; 0 for the host's."""
@@ -224,6 +234,21 @@ async def _under_load(engine: Any, requests: int, cap: int) -> tuple[float, floa
     await engine.drain()
     whole = sum(one.total - one.queue for one in timings) / requests
     return wall, whole, sum(one.prefill + one.decode for one in timings) / requests
+
+
+def _operations(work: Callable[[], Any]) -> int:
+    """How many operations `work` asks of the device, views left out: a launch each, but in a graph."""
+
+    class Count(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
+        seen = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.seen += not func.is_view
+            return func(*args, **kwargs or {})
+
+    with Count() as count:
+        work()
+    return int(count.seen)
 
 
 def _memory(device: torch.device) -> str:
@@ -278,10 +303,14 @@ def _report(bench: Bench, folder: Path, all_rows: list[int]) -> None:
         share = f"{100 * ours / roofline:.0f} %" if roofline else ""
         codec = bench.codec(folder, rows)
         print(
-            f"| {rows} | {ours:.0f} | {ours / FRAME_RATE:.1f} | {share} | {theirs[rows]:.0f} "
-            f"| {ours / theirs[rows]:.2f} | {1000 * cold:.0f} | {1000 * warm:.0f} "
+            f"| {rows} | {ours:.0f} | {ours / FRAME_RATE:.1f} | {share} | {theirs[rows][0]:.0f} "
+            f"| {ours / theirs[rows][0]:.2f} | {1000 * cold:.0f} | {1000 * warm:.0f} "
             f"| {100 * codec / (codec + FRAME_RATE / ours):.0f} % |"
         )
+    print(
+        f"\nOperations a step: {bench.operations(decoder)}, which a graph makes one launch on a CUDA device; "
+        f"in generate() {theirs[all_rows[0]][1]:.0f}, launched one by one."
+    )
     del decoder
     slots = all_rows[len(all_rows) // 2]
     load = bench.seconds(lambda: load_language_model(folder / "model", bench.device))

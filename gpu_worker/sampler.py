@@ -66,9 +66,7 @@ def sample(
     `logits` float32 [rows, 8, codes]; `step` [rows] counts the row's steps; `history`
     [rows, `MAX_RAS_WINDOW`, 8] is a ring in which step s stands at s modulo its length.
     """
-    greedy = logits.argmax(dim=-1)
-    drawn = _draw(logits, rows, _uniform(rows.seed, step, _DRAW))
-    tokens = torch.where((rows.temperature == 0)[:, None], greedy, drawn)
+    tokens = _draw(logits, rows, _uniform(rows.seed, step, _DRAW))
 
     # Repetition-aware sampling: a code heard too often in the window is drawn again, from the
     # plain distribution. Begin and end codes are the pattern's, no repetition.
@@ -81,8 +79,9 @@ def sample(
 
 
 def _draw(logits: torch.Tensor, rows: SamplingRows, noise: torch.Tensor) -> torch.Tensor:
-    """Temperature, then top-k, then top-p, as transformers' warpers do in that order."""
-    temperature = rows.temperature.clamp_min(1e-5)[:, None, None]
+    """Temperature, then top-k, then top-p, as transformers' warpers do in that order; at 0 the likeliest."""
+    greedy = rows.temperature == 0
+    temperature = torch.where(greedy, 1, rows.temperature)[:, None, None]
     scores, order = (logits / temperature).sort(dim=-1, descending=True, stable=True)
     rank = torch.arange(scores.shape[-1], device=logits.device)
     scores = scores.masked_fill(rank >= rows.top_k[:, None, None], -torch.inf)
@@ -90,7 +89,7 @@ def _draw(logits: torch.Tensor, rows: SamplingRows, noise: torch.Tensor) -> torc
     top_p = rows.top_p[:, None, None]
     before = probabilities.cumsum(dim=-1) - probabilities
     nucleus = (before < top_p) | (top_p >= 1) | (rank == 0)
-    choice = _invert(probabilities * nucleus, noise)
+    choice = _invert(probabilities * nucleus, noise).masked_fill(greedy[:, None], 0)
     return order.gather(-1, choice[..., None]).squeeze(-1)
 
 
