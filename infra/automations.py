@@ -4,8 +4,8 @@ A worker that is killed takes its runs' processes with it, and nobody is left to
 automations on the server watch the runs tagged `narration`:
 
 - a run that began and fell silent is marked crashed;
-- a crashed run is scheduled again after its first, second and third start: three times at most.
-  The count is the server's own (`prefect.run-count`), so nothing can forget it;
+- a run that stays crashed for a moment is scheduled again after its first, second and third start:
+  three times at most. The count is the server's own (`prefect.run-count`), so nothing can forget it;
 - a run that a worker claimed and never began is handed to another worker;
 - a run being cancelled whose process never confirms it becomes cancelled.
 
@@ -30,6 +30,9 @@ SILENCE = timedelta(seconds=120)  # four beats missed
 CLAIM = timedelta(seconds=300)  # from a worker's claim to the run's first line, imports included
 CANCELLATION = timedelta(seconds=180)  # for the process to cancel its jobs and say so
 STARTS_RESCHEDULED = 3
+# Till a crashed run is scheduled again. A worker with a limit still holds the place of a run whose
+# process it just saw die, and ends itself when it is handed the same run meanwhile (Prefect 3.8).
+RESPITE = timedelta(seconds=20)
 
 
 def _event(*names: str) -> frozenset[str]:
@@ -43,7 +46,11 @@ _WAITING = _event("Scheduled", "Late", "AwaitingRetry", "AwaitingConcurrencySlot
 
 
 def automations(
-    *, silence: timedelta = SILENCE, claim: timedelta = CLAIM, cancellation: timedelta = CANCELLATION
+    *,
+    silence: timedelta = SILENCE,
+    respite: timedelta = RESPITE,
+    claim: timedelta = CLAIM,
+    cancellation: timedelta = CANCELLATION,
 ) -> list[AutomationCore]:
     """The automations of this project. The periods are how long each silence may last, 10 s at least."""
     return [
@@ -57,14 +64,11 @@ def automations(
         ),
         _automation(
             "narration: a crashed run is scheduled again",
-            EventTrigger(
-                expect=set(_event("Crashed")),
-                match=_runs(starts=STARTS_RESCHEDULED),
-                match_related=_TAGGED,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Reactive,
-                threshold=1,
-                within=timedelta(0),
+            _absence(
+                after=_event("Crashed"),
+                expect=_event("Pending", "Running", "Completed") | _WAITING,  # a person was quicker
+                within=respite,
+                starts=STARTS_RESCHEDULED,
             ),
             _becomes(StateType.SCHEDULED, "AwaitingRetry", "crashed: what was stored is not made again"),
         ),
@@ -104,12 +108,14 @@ def _automation(name: str, trigger: EventTrigger, action: ChangeFlowRunState) ->
     )
 
 
-def _absence(*, after: frozenset[str], expect: frozenset[str], within: timedelta) -> EventTrigger:
+def _absence(
+    *, after: frozenset[str], expect: frozenset[str], within: timedelta, starts: int | None = None
+) -> EventTrigger:
     """Fires for each run for which none of `expect` came `within` the time since the last of `after`."""
     return EventTrigger(
         after=set(after),
         expect=set(expect),
-        match=_runs(),
+        match=_runs(starts=starts),
         match_related=_TAGGED,
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
