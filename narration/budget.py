@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,7 @@ from narration.settings import ASSUMED_SPEED, Engine, Settings
 
 
 class Budget:
-    """Money of one run, in USD. `limit` None lets everything through.
+    """Money of one run, in USD, on one event loop. `limit` None lets everything through.
 
     A worker speaks `share` jobs at once and is billed by its own seconds, so a job's
     execution seconds count for one share of the price.
@@ -21,7 +22,8 @@ class Budget:
         self._share = share
         self._speed = speed
         self._limit = limit
-        self._in_flight = 0.0
+        self._in_flight: list[float] = []  # not a running sum: empty has to be exactly nothing
+        self._ended = asyncio.Event()
         self.spent = 0.0
         self.execution_seconds = 0.0
 
@@ -35,19 +37,27 @@ class Budget:
 
     @asynccontextmanager
     async def job(self, speech_seconds: float) -> AsyncIterator[None]:
-        """Hold the expected price of a job while it runs; `BudgetError` if it cannot fit."""
+        """Hold the expected price of a job while it runs.
+
+        Where jobs in flight leave no room, waits for what they really cost. Raises `BudgetError`
+        once what is spent alone leaves none.
+        """
         expected = speech_seconds / self._speed * self._price
-        if self._limit is not None and self.spent + self._in_flight + expected > self._limit:
-            raise BudgetError(
-                f"another chunk could pass the limit of ${self._limit:.4f}: "
-                f"${self.spent:.4f} spent, ${self._in_flight:.4f} in flight",
-                remedy="raise --max-cost and run again; what is stored is not paid again",
-            )
-        self._in_flight += expected
+        while self._limit is not None and self.spent + sum(self._in_flight) + expected > self._limit:
+            if self.spent + expected > self._limit:
+                raise BudgetError(
+                    f"another chunk could pass the limit of ${self._limit:.4f}: ${self.spent:.4f} spent, "
+                    f"${sum(self._in_flight):.4f} in flight",
+                    remedy="raise --max-cost and run again; what is stored is not paid again",
+                )
+            self._ended.clear()
+            await self._ended.wait()
+        self._in_flight.append(expected)
         try:
             yield
         finally:
-            self._in_flight -= expected
+            self._in_flight.remove(expected)
+            self._ended.set()
 
     def spend(self, execution_seconds: float) -> None:
         """Account for a finished job."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
-from narration.budget import Budget, budget_for
 from narration.contract import MIN_FRAME_CAP
-from narration.errors import BudgetError, InputError, SettingsError
+from narration.errors import InputError, SettingsError
 from narration.planning import Change, Plan, changes_for, make_plan, narration_slug, published_id
 from narration.script import parse_script
 from narration.settings import Settings, read_settings
@@ -174,24 +172,3 @@ def test_a_model_is_never_guessed() -> None:
     """Without a model id no clip could be told from another model's."""
     with pytest.raises(SettingsError, match="NARRATION_MODEL"):
         read_settings(engine="higgs").model_id()
-
-
-async def test_money_in_flight_counts_against_the_limit() -> None:
-    """Jobs already running cannot add up to more than was allowed."""
-    budget = Budget(price_per_second=1.0, share=1, speed=1.0, limit=10.0)
-    async with budget.job(6.0):
-        with pytest.raises(BudgetError):
-            async with budget.job(6.0):
-                await asyncio.sleep(0)
-    async with budget.job(6.0):
-        budget.spend(6.0)
-    with pytest.raises(BudgetError, match="limit"):
-        budget.require_room(5.0)
-    assert budget.spent == 6.0
-
-
-def test_a_draft_spends_nothing() -> None:
-    """The free voice is free, whatever price is set."""
-    budget = budget_for(read_settings(max_cost=0.001), "draft")
-    budget.spend(1_000)
-    assert budget.spent == 0.0
