@@ -45,9 +45,9 @@ class RunningEndpoint:
         reader.start()
         reader.join(seconds)
         if not lines or not lines[0].endswith(b"\n"):
-            ended = self._process.poll() is not None
+            # Its output can end before the process does; only silence means that it may still come up.
+            what = "ended while starting" if lines else f"was not up within {seconds:g} s"
             self.stop()
-            what = "ended while starting" if ended else f"was not up within {seconds:g} s"
             raise EndpointUnavailable(f"the local endpoint {what}; it last said:\n{self.log()[-2_000:]}")
         ready = json.loads(lines[0])
         self.base_url, self.endpoint_id = ready["base_url"], ready["endpoint_id"]
