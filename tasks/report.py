@@ -25,7 +25,8 @@ from narration.pruning import Unneeded
 from narration.report import RunReport
 from narration.store import Store
 
-SECONDS_BETWEEN_UPDATES = 2.0
+SECONDS_BETWEEN_UPDATES = 2.0  # of the progress artifact
+SECONDS_BETWEEN_TELLS = 0.5  # of a terminal: each walks over all chunks, once for each clip would be too much
 TABLE_TEXT = 120  # characters of a chunk's text shown
 MAX_ROWS = 1_000  # of a table; a browser shows more only with pain
 
@@ -51,7 +52,7 @@ def _best_effort() -> Iterator[None]:
 
 @asynccontextmanager
 async def progress_shown(plan: Plan, ledger: Ledger) -> AsyncIterator[None]:
-    """Keep a progress artifact moving while clips are made."""
+    """Keep terminal and progress artifact moving while clips are made."""
     artifact: UUID | None = None
     shown = _percent(plan, ledger)
     with _best_effort():
@@ -74,11 +75,18 @@ async def progress_shown(plan: Plan, ledger: Ledger) -> AsyncIterator[None]:
             await asyncio.sleep(SECONDS_BETWEEN_UPDATES)
             await move()
 
-    moving = asyncio.create_task(keep_moving())
+    async def keep_telling() -> None:
+        while True:
+            tell_step("synthesize", plan, ledger)
+            await asyncio.sleep(SECONDS_BETWEEN_TELLS)
+
+    going_on = [asyncio.create_task(keep_moving()), asyncio.create_task(keep_telling())]
     try:
         yield
     finally:
-        moving.cancel()
+        for task in going_on:
+            task.cancel()
+        tell_step("synthesize", plan, ledger)
     await move()
 
 
@@ -88,13 +96,27 @@ def _percent(plan: Plan, ledger: Ledger) -> float:
 
 
 async def show_chunks(plan: Plan, ledger: Ledger) -> None:
-    """A table of chunks: what each is, where its clip came from, what it cost."""
+    """A table of chunks: what each is, where its clip came from, what it cost.
+
+    Of more than `MAX_ROWS` those a person has something to do with stay: what failed, then what
+    is doubtful, then what this run made.
+    """
+    rows = [_row(entry, ledger) for entry in plan.chunks]
+    left_out = ""
+    if len(rows) > MAX_ROWS:
+        left_out = f". {len(rows) - MAX_ROWS} of {len(rows)} are left out; the manifest has them all"
+        rows = sorted(sorted(rows, key=_unremarkable)[:MAX_ROWS], key=lambda row: int(row["chunk"]))
     with _best_effort():
         await acreate_table_artifact(
-            table=[_row(entry, ledger) for entry in plan.chunks],
+            table=rows,
             key=f"chunks-{plan.narration_id}",
-            description=f"Chunks of **{plan.narration_id}**{_draft_note(plan.engine)}",
+            description=f"Chunks of **{plan.narration_id}**{_draft_note(plan.engine)}{left_out}",
         )
+
+
+def _unremarkable(row: dict[str, Any]) -> tuple[bool, bool, bool]:
+    """Sorts what a person should see to the front."""
+    return row["state"] != "failed", not row["doubts"], row["state"] != "synthesized"
 
 
 def _row(entry: PlannedChunk, ledger: Ledger) -> dict[str, Any]:
@@ -104,6 +126,7 @@ def _row(entry: PlannedChunk, ledger: Ledger) -> dict[str, Any]:
     text = entry.text if len(entry.text) <= TABLE_TEXT else entry.text[: TABLE_TEXT - 1] + "…"
     state = "failed" if failure else "synthesized" if made else "cached"
     sidecar = clip.sidecar if clip else None
+    faults = sidecar.quality.get("faults", []) if sidecar else []
     return {
         "chunk": entry.chunk.index,
         "state": state,
@@ -112,7 +135,7 @@ def _row(entry: PlannedChunk, ledger: Ledger) -> dict[str, Any]:
         "attempts": len(sidecar.refused) + 1 if sidecar else None,
         "seed": str(sidecar.seed) if sidecar else None,
         "cost $": round(ledger.budget.price_of(made.execution_seconds), 6) if made else 0,
-        "doubts": "; ".join(sidecar.quality.get("faults", [])) if sidecar else plain(str(failure)[:300]),
+        "doubts": plain("; ".join(faults) if failure is None else str(failure)[:300]),
         "text": plain(text),
     }
 

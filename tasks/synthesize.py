@@ -18,7 +18,7 @@ from narration.preflight import open_endpoint
 from narration.settings import Settings
 from narration.store import Store
 from narration.synthesis import Made, Synthesizer, VoiceTransport
-from tasks.report import progress_shown, tell_step
+from tasks.report import progress_shown
 from tasks.retrying import JITTER, PATIENTLY, is_transient
 from tasks.sealing import sealed
 
@@ -88,17 +88,13 @@ async def synthesize_missing(store: Store, settings: Settings, plan: Plan, ledge
         )
         try:
             async with progress_shown(plan, ledger):
-                await _run_chains(plan, chains, synthesizer, settings, ledger)
+                await _run_chains(chains, synthesizer, settings, ledger)
         finally:
             synthesizer.close()
 
 
 async def _run_chains(
-    plan: Plan,
-    chains: list[list[PlannedChunk]],
-    synthesizer: Synthesizer,
-    settings: Settings,
-    ledger: Ledger,
+    chains: list[list[PlannedChunk]], synthesizer: Synthesizer, settings: Settings, ledger: Ledger
 ) -> None:
     stopped: list[BaseException] = []
     tried = {planned.digest: asyncio.Event() for chain in chains for planned in chain}
@@ -108,7 +104,6 @@ async def _run_chains(
             if planned.previous in tried:  # it is of an earlier chain, or of this one: no waiting in a circle
                 await tried[planned.previous].wait()
             await _attempt(planned, synthesizer, settings, ledger, stopped)
-            tell_step("synthesize", plan, ledger)
             tried[planned.digest].set()
 
     await run(chains[0])
