@@ -9,7 +9,7 @@ demo: $(VENV)/.pipeline
 	$(BIN)/narrate run examples/explainer.md
 
 test: $(VENV)/.development
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder  # most of them wait for servers
 
 check: $(VENV)/.development
 	$(BIN)/ruff format --check .

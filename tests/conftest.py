@@ -13,6 +13,7 @@ from flow_kit import draft_endpoint, place, prefect_url
 
 __all__ = ["draft_endpoint", "place", "prefect_url"]  # fixtures: one server and one worker a session
 
+_LONGEST = ("test_faults", "test_deployments", "test_scale_out", "test_narrate", "test_sweep")
 _FOREIGN = ("NARRATION_", "RUNPOD_", "WORKER_", "VOICE_SAMPLE_", "AWS_", "PREFECT_")
 
 
@@ -25,6 +26,12 @@ def pytest_configure() -> None:
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
     os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: side by side, one of them begun last would be waited for alone."""
+    rank = {name: position for position, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session", autouse=True)
