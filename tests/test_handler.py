@@ -223,18 +223,18 @@ async def test_jobs_are_spoken_at_the_same_time() -> None:
     speaker = ToneSpeaker()
     speaker.pause = 0.2
     handle = handler(speaker)
-    started = asyncio.get_running_loop().time()
     await asyncio.gather(*(handle(job(prompt="x")) for _ in range(10)))
-    assert asyncio.get_running_loop().time() - started < 1
+    assert speaker.most_at_once == 10
 
 
 async def test_a_stopped_job_is_cancelled_in_the_engine() -> None:
     """RunPod's stop reaches the engine as a cancellation, and no answer is made up for it."""
     speaker = ToneSpeaker()
-    speaker.pause = 30
+    speaker.pause = 300
     task = asyncio.create_task(handler(speaker)(job(prompt="x")))
-    await asyncio.sleep(0.2)
-    assert speaker.requests
+    async with asyncio.timeout(60):
+        while not speaker.requests:  # noqa: ASYNC110  # the twin of an engine has no events
+            await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -15,7 +15,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.local_runpod import worker_api
+from infra.local_runpod import news, worker_api
 from infra.local_runpod.endpoint import LocalEndpoint, Plan, open_endpoint
 
 INPUT = {"input": {"prompt": "x"}}
@@ -86,6 +86,13 @@ async def sides() -> AsyncIterator[Sides]:
 def short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty polls that end soon."""
     monkeypatch.setattr(worker_api, "POLL_SECONDS", 0.2)
+
+
+@pytest.fixture
+def long_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls that only news can end within a test's patience."""
+    monkeypatch.setattr(worker_api, "POLL_SECONDS", 600)
+    monkeypatch.setattr(news, "_SLICE", 600)
 
 
 @pytest.mark.parametrize(
@@ -196,14 +203,14 @@ async def test_an_empty_poll_is_held_and_answered_with_nothing(sides: Sides) -> 
     assert time.perf_counter() - started >= 0.2
 
 
+@pytest.mark.usefixtures("long_polls")
 async def test_a_held_poll_gets_a_new_job_at_once(sides: Sides) -> None:
     """A submission wakes whoever waits."""
     poll = asyncio.create_task(sides.take())
     await asyncio.sleep(0.2)
-    started = time.perf_counter()
     job = await sides.run()
-    assert (await poll).json()["id"] == job
-    assert time.perf_counter() - started < 0.4
+    async with asyncio.timeout(60):
+        assert (await poll).json()["id"] == job
 
 
 async def test_a_worker_that_hung_up_gets_no_job(sides: Sides) -> None:
@@ -217,6 +224,7 @@ async def test_a_worker_that_hung_up_gets_no_job(sides: Sides) -> None:
     assert (await sides.status(job))["status"] == "IN_QUEUE"
 
 
+@pytest.mark.usefixtures("long_polls")
 async def test_a_cancelled_job_reaches_the_stop_channel_at_once(sides: Sides) -> None:
     """The worker hears of it without waiting for its next ping."""
     job = await sides.run()
@@ -224,7 +232,7 @@ async def test_a_cancelled_job_reaches_the_stop_channel_at_once(sides: Sides) ->
     poll = asyncio.create_task(sides.stops())
     await asyncio.sleep(0.1)
     assert (await sides.client.post(f"/local/cancel/{job}")).json() == {"id": job, "status": "CANCELLED"}
-    assert (await asyncio.wait_for(poll, 1)).json() == {"jobsToStop": [job]}
+    assert (await asyncio.wait_for(poll, 60)).json() == {"jobsToStop": [job]}
 
 
 async def test_a_result_over_ten_megabytes_is_lost_as_at_runpod(sides: Sides) -> None:
@@ -293,6 +301,7 @@ async def test_retry_and_purge(sides: Sides) -> None:
     assert purged.json() == {"removed": 1, "status": "completed"}
 
 
+@pytest.mark.usefixtures("long_polls")
 async def test_limits_pass_without_anybody_asking() -> None:
     """A running job is stopped when its time is up, by the clock alone."""
     now = time.monotonic
@@ -302,7 +311,7 @@ async def test_limits_pass_without_anybody_asking() -> None:
         await sides.take()
         poll = asyncio.create_task(sides.stops())
         ahead = 6
-        assert (await asyncio.wait_for(poll, 2)).json() == {"jobsToStop": [job]}
+        assert (await asyncio.wait_for(poll, 60)).json() == {"jobsToStop": [job]}
         assert (await sides.status(job))["status"] == "TIMED_OUT"
 
 
@@ -323,6 +332,7 @@ async def test_faults_can_be_put_around_the_endpoint() -> None:
         await sides.run()
 
 
+@pytest.mark.usefixtures("long_polls")
 async def test_closing_does_not_wait_for_held_polls() -> None:
     """An endpoint that goes answers who waits, at once."""
     async with opened() as sides:
@@ -331,5 +341,5 @@ async def test_closing_does_not_wait_for_held_polls() -> None:
         started = time.perf_counter()
         sides.client.headers["Connection"] = "close"
         leaving = asyncio.create_task(asyncio.wait(polls))
-    assert time.perf_counter() - started < 1.5
+    assert time.perf_counter() - started < 60
     await leaving

@@ -51,7 +51,7 @@ class Client:
         """What /status says now."""
         return dict(self._http.get(f"status/{job}").raise_for_status().json())
 
-    def until(self, job: str, *statuses: str, seconds: float = 30) -> dict[str, Any]:
+    def until(self, job: str, *statuses: str, seconds: float = 120) -> dict[str, Any]:
         """What /status says once it is one of `statuses`."""
         deadline = time.monotonic() + seconds
         while (status := self.status(job))["status"] not in statuses:
@@ -59,7 +59,7 @@ class Client:
             time.sleep(0.05)
         return status
 
-    def ended(self, job: str, seconds: float = 30) -> dict[str, Any]:
+    def ended(self, job: str, seconds: float = 120) -> dict[str, Any]:
         """What /status says once the job has ended."""
         return self.until(job, "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT", seconds=seconds)
 
@@ -117,7 +117,7 @@ def worker_of(endpoint: RunningEndpoint) -> psutil.Process:
     return worker
 
 
-def wait_until(what: Callable[[], bool], seconds: float = 15) -> None:
+def wait_until(what: Callable[[], bool], seconds: float = 60) -> None:
     """Return when `what` is so."""
     deadline = time.monotonic() + seconds
     while not what():
@@ -145,7 +145,7 @@ class SlowSample:
     def __call__(self, request: BaseHTTPRequestHandler) -> None:
         if not self.begun.is_set():
             self.begun.set()
-            self.release.wait(20)
+            self.release.wait(100)
         with contextlib.suppress(OSError):  # the worker may have died meanwhile
             file(sample())(request)
 
@@ -158,20 +158,23 @@ class SlowSample:
 
 
 def test_jobs_are_spoken_several_at_a_time_by_the_real_loop(client: Client) -> None:
-    """Eight jobs, eight clips of their own words, and their executions overlap."""
-    started = time.monotonic()
-    jobs = [
-        client.run(prompt=f"Chunk number {number}, in words.", audio_format="flac") for number in range(8)
-    ]
-    ended = [client.ended(job) for job in jobs]
-    seconds = time.monotonic() - started
+    """Eight jobs, eight clips of their own words; all eight are in the worker at once."""
+    all_there = threading.Barrier(8)
+
+    def when_all_are_there(request: BaseHTTPRequestHandler) -> None:
+        all_there.wait(100)
+        file(sample())(request)
+
+    with serving(when_all_are_there) as url:
+        words = [f"Chunk number {number}, in words." for number in range(8)]
+        jobs = [client.run(prompt=text, audio_url=url, audio_format="flac") for text in words]
+        ended = [client.ended(job) for job in jobs]
     assert [status["status"] for status in ended] == ["COMPLETED"] * 8
     assert len({status["output"]["audio_base64"] for status in ended}) == 8
     for status in ended:
         assert status["output"]["model"] == DRAFT_MODEL
         assert decoded(status["output"])[0].size == status["output"]["frames"] * 960
         assert {"delayTime", "executionTime", "workerId"} < set(status)
-    assert sum(status["executionTime"] for status in ended) / 1000 > 0.8 * seconds
 
 
 def test_the_same_request_gives_the_same_clip(client: Client) -> None:
@@ -205,7 +208,7 @@ def test_a_cancelled_job_is_stopped_in_the_worker(endpoint: RunningEndpoint, cli
     slow = SlowSample()
     with slow.served() as url:
         job = client.run(prompt="x", audio_url=url)
-        assert slow.begun.wait(10)
+        assert slow.begun.wait(60)
         client.cancel(job)
         assert client.status(job)["status"] == "CANCELLED"
         wait_until(lambda: "Job stopped" in endpoint.log())
@@ -255,7 +258,7 @@ def test_a_killed_workers_job_is_spoken_by_its_successor(endpoint: RunningEndpoi
     assert len(dead) > 1  # the loop's pings come from a child of its own
     with slow.served() as url:
         job = client.run(prompt="twice begun", audio_url=url)
-        assert slow.begun.wait(10)
+        assert slow.begun.wait(60)
         first = client.status(job)["workerId"]
         dead[0].kill()
         ended = client.ended(job)
@@ -273,7 +276,7 @@ def test_a_terminated_worker_finishes_what_it_has(endpoint: RunningEndpoint, cli
     worker = worker_of(endpoint)
     with slow.served() as url:
         job = client.run(prompt="finished first", audio_url=url)
-        assert slow.begun.wait(10)
+        assert slow.begun.wait(60)
         by = client.status(job)["workerId"]
         worker.terminate()
         time.sleep(0.5)
@@ -290,7 +293,7 @@ def test_a_keeper_ends_what_a_killed_worker_had_started() -> None:
     """The SDK's ping process outlives its killed loop; under a keeper nothing does."""
     orphaning = (
         "import os, subprocess, sys, psutil;"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']);"
         "print(child.pid, flush=True); psutil.Process().kill()"
     )
     keeper = subprocess.Popen(
@@ -304,8 +307,8 @@ def test_a_keeper_ends_what_a_killed_worker_had_started() -> None:
     assert keeper.stdout is not None
     with keeper:
         orphan = int(keeper.stdout.readline())
-        keeper.wait(10)
-        wait_until(lambda: not psutil.pid_exists(orphan) or gone([psutil.Process(orphan)]), seconds=5)
+        keeper.wait(60)
+        wait_until(lambda: not psutil.pid_exists(orphan) or gone([psutil.Process(orphan)]))
 
 
 def test_stopping_leaves_nothing_behind() -> None:
@@ -324,7 +327,7 @@ def test_a_killed_parent_or_endpoint_takes_everything_along(victim: str) -> None
     """SIGKILL of whoever started it, or of the endpoint itself, orphans no process."""
     code = (
         "import time; from infra.local_runpod.launch import start_local_runpod;"
-        "print(start_local_runpod().pid, flush=True); time.sleep(120)"
+        "print(start_local_runpod().pid, flush=True); time.sleep(300)"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
@@ -334,7 +337,7 @@ def test_a_killed_parent_or_endpoint_takes_everything_along(victim: str) -> None
         running = psutil.Process(int(parent.stdout.readline()))
         everyone = family(running)
         (parent if victim == "parent" else running).kill()
-        wait_until(lambda: gone(everyone), seconds=8)
+        wait_until(lambda: gone(everyone))
         parent.kill()
 
 
@@ -376,7 +379,7 @@ def test_the_command_prints_one_line_and_takes_its_key_from_the_environment() ->
         assert health.json()["workers"]["ready"] == 1
         process.stdin.close()
         assert process.stdout.read() == b""
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGTERM")
@@ -395,7 +398,7 @@ def test_the_command_makes_a_key_where_none_is_given_and_stops_when_told() -> No
         assert httpx.get(f"{ready['base_url']}/local/health", headers=headers).status_code == 200
         everyone = family(psutil.Process(process.pid))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert gone(everyone)
 
 
@@ -429,7 +432,7 @@ async def test_results_that_are_refused_are_posted_again_or_made_again() -> None
     ):
 
         async def status(job: str, *wanted: str) -> dict[str, Any]:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while True:
                     found: dict[str, Any] = (await client.get(f"/local/status/{job}")).json()
                     if found["status"] in wanted:
@@ -447,7 +450,10 @@ async def test_results_that_are_refused_are_posted_again_or_made_again() -> None
 
         refusals.codes = [400]
         job = await run("answered in vain")
-        await asyncio.sleep(2)
+        async with asyncio.timeout(120):
+            while refusals.codes:  # noqa: ASYNC110  # another process's doing
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(1)  # time for a second post, which must not come
         assert refusals.given == [500, 502, 400]
         assert await status(job, "IN_PROGRESS")
         ahead = 31

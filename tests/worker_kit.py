@@ -74,16 +74,22 @@ class ToneSpeaker:
         self.failure: Exception | None = None
         self.pause = 0.0
         self.cancelled = 0
+        self.speaking = 0
+        self.most_at_once = 0
         self._waveform = waveform
 
     async def speak(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
         """Say nothing but a tone."""
         self.requests.append(request)
+        self.speaking += 1
+        self.most_at_once = max(self.most_at_once, self.speaking)
         try:
             await asyncio.sleep(self.pause)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        finally:
+            self.speaking -= 1
         if sample is not None and self.loads_samples:
             await sample()
         if self.failure is not None:
