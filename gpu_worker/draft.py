@@ -11,14 +11,14 @@ import os
 import sys
 import unicodedata
 from asyncio.subprocess import PIPE
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from pathlib import Path
 from time import perf_counter
 
 import espeakng_loader
 import numpy as np
 
-from gpu_worker import espeak
+from gpu_worker import espeak, reading
 from gpu_worker.audio import resample
 from gpu_worker.levelling import hold_peaks
 from gpu_worker.speaker import SampleLoader, Utterance, Waveform
@@ -38,24 +38,6 @@ WORDS_PER_MINUTE = 165  # espeak-ng's count; a narrator's pace on running text
 PACE_STEPS = 2  # words a minute by which a seed may quicken or slow: another take is other bytes
 PATIENCE = 60  # s for one text; two thousand characters take a fifth of a second
 DEFAULT_SLOTS = 16
-LATIN_VOICE = "en-us"
-VOICES = {
-    "ARABIC": "ar",
-    "ARMENIAN": "hy",
-    "BENGALI": "bn",
-    "CJK": "cmn",
-    "CYRILLIC": "ru",
-    "DEVANAGARI": "hi",
-    "GEORGIAN": "ka",
-    "GREEK": "el",
-    "HANGUL": "ko",
-    "HEBREW": "he",
-    "TAMIL": "ta",
-    "TELUGU": "te",
-    "THAI": "th",
-}
-"""The first word of a letter's Unicode name -> espeak-ng's voice."""
-
 LONGEST = 600  # s of one text; the longest prompt takes a third of it
 RELEASE = SAMPLE_RATE // 50  # samples over which the last sound fades, where espeak-ng ends at once
 SILENCE = SAMPLE_RATE // 10  # samples after it
@@ -112,26 +94,10 @@ async def _voice(request: SynthesisRequest) -> Waveform:
     text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in request.prompt)
     waveform = await _run_espeak(text, request)
     if not waveform.any():
-        waveform = await _run_espeak(_spelled(text), request)
+        waveform = await _run_espeak(reading.spelled(text), request)
     if not waveform.any():
         raise ContractError(ErrorCode.ENGINE_FAILURE, "espeak-ng made no sound of the prompt")
     return waveform
-
-
-def _spelled(text: str) -> str:
-    """Each visible character by its Unicode name: "→" is "rightwards arrow"."""
-    return ", ".join(unicodedata.name(c, "unnamed character").lower() for c in text if not c.isspace())
-
-
-def _voice_of(text: str) -> str:
-    """espeak-ng's voice for the script that most of the letters are of; Latin is read as English.
-
-    An English voice spells other scripts letter by letter, at many times a speaker's pace.
-    """
-    scripts = Counter(unicodedata.name(c, "").partition(" ")[0] for c in text if c.isalpha())
-    if scripts["HIRAGANA"] + scripts["KATAKANA"]:
-        return "ja"  # which is written with Chinese characters too
-    return VOICES.get(scripts.most_common(1)[0][0], LATIN_VOICE) if scripts else LATIN_VOICE
 
 
 async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
@@ -139,10 +105,11 @@ async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
     pace = WORDS_PER_MINUTE + (request.seed or 0) % (2 * PACE_STEPS + 1) - PACE_STEPS
     most = LONGEST * espeak.RATE
     data = Path(espeakng_loader.get_data_path())
+    voice = reading.voice_of(text)
     process = await asyncio.create_subprocess_exec(
         # No site-packages and no environment: a fast start, and the same bytes everywhere.
         *(sys.executable, "-I", "-S", espeak.__file__),
-        *(espeakng_loader.get_library_path(), data.name, _voice_of(text), str(pace), str(most)),
+        *(espeakng_loader.get_library_path(), data.name, voice, str(pace), str(most)),
         cwd=data.parent,  # espeak-ng holds its data's path in 160 bytes: a relative one always fits
         env={name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},
         stdin=PIPE,
@@ -151,7 +118,7 @@ async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
     )
     try:
         async with asyncio.timeout(PATIENCE):
-            pcm, complaint = await process.communicate(text.encode())
+            pcm, complaint = await process.communicate(reading.readable(text, voice).encode())
     except TimeoutError:
         raise ContractError(ErrorCode.ENGINE_FAILURE, f"espeak-ng took over {PATIENCE} s") from None
     finally:

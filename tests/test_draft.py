@@ -22,7 +22,6 @@ from gpu_worker.speaker import SampleLoader, Utterance, VoiceSample, Waveform
 from narration.contract import (
     DRAFT_MODEL,
     FRAME_RATE,
-    MIN_FRAME_CAP,
     ContractError,
     ErrorCode,
     SynthesisRequest,
@@ -348,12 +347,15 @@ async def test_the_handler_answers_with_draft_clips() -> None:
     [
         "Контейнерные перевозки изменили мировую торговлю навсегда.",
         "集装箱运输永远改变了世界贸易的面貌。",
+        "コンテナ輸送は世界貿易の姿を永遠に変えた。この港は百年前には小さな漁村にすぎなかった。",
+        "人々は図書館で歴史書を読む。",
+        "컨테이너 운송은 세계 무역의 모습을 영원히 바꾸어 놓았다.",
         "غيرت حاويات الشحن التجارة العالمية إلى الأبد.",
         "כללי המשחק של הסחר העולמי השתנו לנצח.",
     ],
 )
 async def test_other_scripts_are_spoken_at_a_speakers_pace(text: str) -> None:
     """A voice of the text's own script reads it, where an English one would spell it into the cap."""
-    cap = max(MIN_FRAME_CAP, round(2 * FRAME_RATE * expected_seconds(text)))
-    utterance = await DraftSpeaker().speak(SynthesisRequest(prompt=text, max_new_tokens=cap), None)
+    utterance = await say(text * 8, max_new_tokens=round(2 * FRAME_RATE * expected_seconds(text * 8)))
     assert utterance.finish_reason == "stop"
+    assert utterance.frames > expected_seconds(text * 8) * FRAME_RATE / 2
