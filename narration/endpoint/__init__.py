@@ -4,13 +4,12 @@ Its errors are those of `narration.errors` below `EndpointError`; a wrong addres
 is a `SettingsError` before anything is sent.
 """
 
-from narration.endpoint.client import RUNPOD_URL, Endpoint
+from narration.endpoint.client import Endpoint
 from narration.endpoint.jobs import Health, Job, JobPolicy, JobResult, JobStatus
 from narration.endpoint.outcome import result_of
 from narration.endpoint.wire import Limits
 
 __all__ = [
-    "RUNPOD_URL",
     "Endpoint",
     "Health",
     "Job",

@@ -23,8 +23,8 @@ from narration.endpoint.patience import Trouble, persist
 from narration.endpoint.wire import Limits, Wire
 from narration.endpoint.words import one_line
 from narration.errors import EndpointError, EndpointUnavailable, JobLost
+from narration.settings import RUNPOD_URL
 
-RUNPOD_URL = "https://api.runpod.ai/v2"
 LAST_LOOK_SECONDS = 5.0  # for one more look at a job whose deadline has come
 
 OnStatus = Callable[[Job], None]

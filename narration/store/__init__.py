@@ -15,9 +15,10 @@ from narration.store.jobs import JobRecord
 from narration.store.layout import is_slug, sample_key, validate_id
 from narration.store.ledger import Store, open_store
 from narration.store.narrations import PublishedFile
-from narration.store.objects import Info
+from narration.store.objects import LINK_SECONDS, Info
 
 __all__ = [
+    "LINK_SECONDS",
     "AudioClip",
     "ClipJob",
     "ClipSidecar",

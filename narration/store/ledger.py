@@ -11,13 +11,12 @@ from narration.store.clips import ClipShelf
 from narration.store.folder import Folder
 from narration.store.jobs import JobShelf
 from narration.store.narrations import NarrationShelf
-from narration.store.objects import check_key
+from narration.store.objects import LINK_SECONDS, check_key
 from narration.store.runs import PruneShelf, RunShelf
 from narration.store.samples import VoiceShelf
 from narration.store.scripts import ScriptShelf
 
 MIN_FREE_BYTES = 100_000_000  # less is no room for a narration: its master alone takes 6 MB a minute
-LINK_SECONDS = 7 * 86_400  # the longest that S3 signs for
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two characters at least: C: is a drive
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")

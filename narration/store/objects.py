@@ -14,6 +14,9 @@ from narration.errors import SettingsError
 PARALLEL_READS = 64
 """Small reads in flight at once when many keys are asked for."""
 
+LINK_SECONDS = 7 * 86_400
+"""How long a link may be good for: S3's signature version 4 allows no more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Object:

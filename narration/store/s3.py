@@ -16,14 +16,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from narration.errors import Damaged, ManifestConflict
 from narration.store.atomic import partial_beside
-from narration.store.objects import Info, Object, check_key, is_key
+from narration.store.objects import LINK_SECONDS, Info, Object, check_key, is_key
 from narration.store.s3_conditions import DIGEST, head_object, knows_conditions, put_if
 from narration.store.s3_errors import MISSING, code_of, explained
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-MAX_LINK_SECONDS = 7 * 86_400  # signature version 4 allows no more
 STALE_UPLOAD = timedelta(days=1)  # after which an unfinished upload has no writer any more
 
 _MULTIPART = TransferConfig(
@@ -139,7 +138,7 @@ class S3Objects:
         """Return a presigned URL: good for `seconds`, seven days at most, never beyond the credentials."""
         with explained("sign a link to", self._where(key)):
             return self._client.generate_presigned_url(
-                "get_object", Params=self._named(key), ExpiresIn=min(seconds, MAX_LINK_SECONDS)
+                "get_object", Params=self._named(key), ExpiresIn=min(seconds, LINK_SECONDS)
             )
 
     def free_bytes(self) -> int | None:
