@@ -9,8 +9,8 @@ from pydantic import Field
 
 from narration.settings import read_settings
 from narration.store import open_store
+from tasks.pages import show_prune
 from tasks.prune import delete, look
-from tasks.report import show_prune
 from tasks.sealing import sealed
 
 
@@ -28,11 +28,12 @@ async def prune(
     """
     store = open_store(read_settings().store)
     unneeded = await look(store, grace_days)
-    await show_prune(unneeded, deleted=really_delete)
+    await show_prune(unneeded, deleted=False)
     if really_delete:
-        await delete(store, sealed(unneeded))
+        unneeded = await delete(store, sealed(unneeded), grace_days)
+        await show_prune(unneeded, deleted=True)
     return {
         "objects": len(unneeded),
-        "bytes": sum(entry.size for entry in unneeded),
+        "bytes": sum(entry.info.size for entry in unneeded),
         "deleted": really_delete,
     }

@@ -8,12 +8,11 @@ from prefect import flow
 from pydantic import Field
 
 from flows.narrate import narrate
-from narration.errors import EndpointRefused, NarrationError, ScriptError, SettingsError, VoiceError
-from narration.inbox import Unreadable
+from narration.inbox import Waiting
 from narration.settings import read_settings
 from narration.store import open_store
-from tasks.inbox import find_waiting, give_up_or_wait, narrated, reject
-from tasks.report import show_sweep
+from tasks.inbox import find_waiting, settle
+from tasks.pages import show_sweep
 from tasks.runs import cancel_jobs
 
 
@@ -35,19 +34,11 @@ async def sweep(
     settings = read_settings()
     store = open_store(settings.store)
     outcomes: dict[str, str] = {}
+
+    async def speak(script: Waiting) -> None:
+        await narrate(narration_id=script.narration_id, script=script.key, max_cost=max_cost)
+
     for waiting in await find_waiting(store, settings, settle_seconds):
-        if isinstance(waiting, Unreadable):
-            outcomes[waiting.key] = await reject(store, waiting, waiting.error)
-            continue
-        try:
-            await narrate(narration_id=waiting.narration_id, script=waiting.key, max_cost=max_cost)
-        except ScriptError as error:
-            outcomes[waiting.key] = await reject(store, waiting, error)
-        except (SettingsError, VoiceError, EndpointRefused):
-            raise  # no script's fault: every other one would fail the same way
-        except NarrationError as error:
-            outcomes[waiting.key] = await give_up_or_wait(store, waiting, error)
-        else:
-            outcomes[waiting.key] = await narrated(store, waiting)
+        outcomes[waiting.key] = await settle(store, waiting, speak)
         await show_sweep(outcomes)
     return outcomes

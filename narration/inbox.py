@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
-from narration.errors import ScriptError, SettingsError, StoreRefused
+from narration.errors import Damaged, NarrationError, ScriptError, SettingsError, StoreRefused
 from narration.manifest import load_manifest
 from narration.planning import narration_slug, published_id
 from narration.settings import Settings
@@ -29,10 +29,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Something in the inbox that cannot be a script."""
+    """Something in the inbox that cannot be a script (`ScriptError`), or that the store does not give."""
 
     key: str
-    error: ScriptError
+    error: NarrationError
 
 
 def find_waiting(store: Store, settings: Settings, *, settle_seconds: float) -> list[Waiting | Unreadable]:
@@ -52,7 +52,7 @@ def find_waiting(store: Store, settings: Settings, *, settle_seconds: float) -> 
         try:
             sha256 = hashlib.sha256(store.read_script(info.key)).hexdigest()
             narration_id = _id_for(info.key, settings, named)
-        except ScriptError as error:
+        except (ScriptError, StoreRefused, Damaged) as error:
             found.append(Unreadable(info.key, error))
             continue
         if (sha256, voice.sha256 if voice else None, settings.model_id()) not in narrated:

@@ -16,13 +16,11 @@ from narration.settings import Settings
 from narration.sources import read_narrated, read_reference, read_text
 from narration.store import Store
 from narration.voices import choose_voice
-from tasks.retrying import BRIEFLY, is_the_store_stuttering, is_transient
+from tasks.retrying import BRIEFLY, is_the_store_stuttering, store_task
 from tasks.runs import flow_run_id
 
 
-@task(
-    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
-)
+@store_task
 async def load_script(
     store: Store, settings: Settings, reference: str | None, text: str | None
 ) -> tuple[Script, str, Settings]:
@@ -32,9 +30,7 @@ async def load_script(
     return *await asyncio.to_thread(read_reference, store, reference, settings), settings
 
 
-@task(
-    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
-)
+@store_task
 async def plan(
     store: Store,
     script: Script,
@@ -63,9 +59,7 @@ async def plan(
     return await asyncio.to_thread(decide)
 
 
-@task(
-    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
-)
+@store_task
 async def load_narrated(store: Store, settings: Settings, narration_id: str) -> tuple[Script, str, Settings]:
     """The script of a published narration, its key, and `settings` as that narration was made with."""
     return await asyncio.to_thread(read_narrated, store, settings, narration_id)

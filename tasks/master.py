@@ -9,19 +9,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from narration.finishing import Finished, finish
 from narration.planning import Plan
 from narration.settings import Settings
 from narration.store import AudioClip, Store
-from tasks.retrying import BRIEFLY, is_transient
+from tasks.retrying import store_task
 
 
-@task(
-    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
-)
+@store_task
 async def master(
     store: Store, settings: Settings, plan: Plan, clips: Mapping[str, AudioClip], folder: Path
 ) -> Finished:

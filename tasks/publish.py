@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from narration import publishing
@@ -17,14 +15,12 @@ from narration.planning import Plan
 from narration.report import RunReport
 from narration.settings import Settings
 from narration.store import AudioClip, Store
-from tasks.retrying import BRIEFLY, is_transient
+from tasks.retrying import store_task
 
 PUBLISHED = "narration.published"
 
 
-@task(
-    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
-)
+@store_task
 async def published_already(
     store: Store, settings: Settings, plan: Plan, clips: Mapping[str, AudioClip]
 ) -> Manifest | None:
@@ -39,9 +35,7 @@ async def published_already(
     return manifest if await asyncio.to_thread(intact, manifest) else None
 
 
-@task(
-    retries=len(BRIEFLY), retry_delay_seconds=BRIEFLY, retry_condition_fn=is_transient, cache_policy=NO_CACHE
-)
+@store_task
 async def publish(
     store: Store,
     settings: Settings,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-from prefect import get_run_logger
 from prefect.artifacts import (
     acreate_markdown_artifact,
     acreate_progress_artifact,
@@ -21,14 +20,13 @@ from narration.manifest import Manifest
 from narration.markup import plain
 from narration.planning import Plan, PlannedChunk
 from narration.progress import Progress, tell
-from narration.pruning import Unneeded
 from narration.report import RunReport
 from narration.store import Store
+from tasks.pages import MAX_ROWS, best_effort
 
 SECONDS_BETWEEN_UPDATES = 2.0  # of the progress artifact
 SECONDS_BETWEEN_TELLS = 0.5  # of a terminal: each walks over all chunks, once for each clip would be too much
 TABLE_TEXT = 120  # characters of a chunk's text shown
-MAX_ROWS = 1_000  # of a table; a browser shows more only with pain
 
 
 def tell_step(step: str, plan: Plan, ledger: Ledger) -> None:
@@ -41,21 +39,12 @@ def tell_step(step: str, plan: Plan, ledger: Ledger) -> None:
     tell(Progress(step, len(plan.chunks), cached - waiting, made, failed, ledger.budget.spent))
 
 
-@contextmanager
-def _best_effort() -> Iterator[None]:
-    """What cannot be shown must not cost what was made: it is noted, and the run goes on."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001  # whatever ails the server
-        get_run_logger().warning("a page of this run could not be shown: %s", type(error).__name__)
-
-
 @asynccontextmanager
 async def progress_shown(plan: Plan, ledger: Ledger) -> AsyncIterator[None]:
     """Keep terminal and progress artifact moving while clips are made."""
     artifact: UUID | None = None
     shown = _percent(plan, ledger)
-    with _best_effort():
+    with best_effort():
         artifact = await acreate_progress_artifact(
             progress=shown,
             key=f"progress-{plan.narration_id}",
@@ -66,7 +55,7 @@ async def progress_shown(plan: Plan, ledger: Ledger) -> AsyncIterator[None]:
         nonlocal shown
         now = _percent(plan, ledger)
         if artifact is not None and now != shown:
-            with _best_effort():
+            with best_effort():
                 await aupdate_progress_artifact(artifact, progress=now)
                 shown = now
 
@@ -106,7 +95,7 @@ async def show_chunks(plan: Plan, ledger: Ledger) -> None:
     if len(rows) > MAX_ROWS:
         left_out = f". {len(rows) - MAX_ROWS} of {len(rows)} are left out; the manifest has them all"
         rows = sorted(sorted(rows, key=_unremarkable)[:MAX_ROWS], key=lambda row: int(row["chunk"]))
-    with _best_effort():
+    with best_effort():
         await acreate_table_artifact(
             table=rows,
             key=f"chunks-{plan.narration_id}",
@@ -165,7 +154,7 @@ async def show_summary(store: Store, report: RunReport, manifest: Manifest) -> N
             f"`narrate retake {report.narration_id} {listed}` or run the deployment `retake`."
         )
     lines += [f"- {plain(note)}" for note in report.notes]
-    with _best_effort():
+    with best_effort():
         await acreate_markdown_artifact(
             "\n\n".join(line for line in lines if line), key=f"summary-{report.narration_id}"
         )
@@ -181,25 +170,9 @@ async def show_failure(plan: Plan, ledger: Ledger, remedy: str) -> None:
         f"The others are stored. To go on: {remedy}.",
         *(f"- chunk {index}: {plain(reason)}" for index, reason in list(failures.items())[:MAX_ROWS]),
     ]
-    with _best_effort():
+    with best_effort():
         await acreate_markdown_artifact("\n\n".join(lines), key=f"summary-{plan.narration_id}")
 
 
 def _draft_note(engine: str) -> str:
     return " (draft voice: espeak-ng, not the cloned voice)" if engine == "draft" else ""
-
-
-async def show_sweep(outcomes: dict[str, str]) -> None:
-    """What became of each script of the inbox so far."""
-    rows = [{"script": plain(key), "outcome": plain(outcome)} for key, outcome in outcomes.items()]
-    await acreate_table_artifact(table=rows, key="sweep", description="Scripts of the inbox")
-
-
-async def show_prune(unneeded: Sequence[Unneeded], *, deleted: bool) -> None:
-    """What pruning found."""
-    size = sum(entry.size for entry in unneeded) / 1e6
-    verb = "deleted" if deleted else "would be deleted; run again with `really_delete`"
-    rows = [{"key": entry.key, "bytes": entry.size, "why": entry.reason} for entry in unneeded[:MAX_ROWS]]
-    await acreate_table_artifact(
-        table=rows, key="prune", description=f"{len(unneeded)} objects, {size:.1f} MB: {verb}"
-    )

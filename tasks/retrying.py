@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
-from prefect import Task
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from narration.errors import Damaged, ManifestConflict, NarrationError, StoreUnavailable
@@ -17,6 +19,10 @@ PATIENTLY = [2.0, 5.0, 12.0, 30.0, 60.0, 60.0]
 
 JITTER = 0.5
 """Each delay is spread by up to this share, so that a thousand chunks do not come back at once."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -33,3 +39,14 @@ def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
 def is_the_store_stuttering(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether it was the store alone that did not answer; a person should hear of anything else at once."""
     return isinstance(state.data, StoreUnavailable)
+
+
+def store_task(step: Callable[P, R]) -> Task[P, R]:
+    """`step` as a task that is tried again while the store stutters, and never answered from a cache."""
+    policy = task(
+        retries=len(BRIEFLY),
+        retry_delay_seconds=BRIEFLY,
+        retry_condition_fn=is_transient,
+        cache_policy=NO_CACHE,
+    )
+    return policy(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from flows.narrate import narrate
 from flows.prune import prune
 from flows.retake import retake
 from narration.errors import StoreRefused
+from narration.pruning import delete_unneeded, find_unneeded
 
 __all__ = ["setting", "shelf"]  # fixtures
 
@@ -83,6 +85,44 @@ async def test_what_changed_lately_is_left_alone(shelf: Shelf) -> None:
     grow_old(shelf, days=6.9)
     assert (await prune(really_delete=True))["objects"] == 0
     assert (await prune(grace_days=6))["objects"] > 0
+
+
+async def test_what_was_superseded_lately_is_left_alone(shelf: Shelf) -> None:
+    """However old a master is, who read its manifest a minute ago may still be playing it."""
+    await narrate(narration_id="four", text=FOUR)
+    grow_old(shelf)
+    old = {entry["key"] for entry in shelf.manifest(ID)["files"]}
+    await narrate(narration_id="four", text=FOUR.replace(SECOND, OTHERWISE))
+    assert not old & {entry["key"] for entry in shelf.manifest(ID)["files"]}
+    assert not old & {entry.info.key for entry in find_unneeded(shelf.store, grace=timedelta(days=7))}
+    grow_old(shelf)
+    assert old <= {entry.info.key for entry in find_unneeded(shelf.store, grace=timedelta(days=7))}
+
+
+async def test_what_is_needed_again_by_then_is_not_deleted(shelf: Shelf) -> None:
+    """Between looking and deleting lie minutes: a narration may go back to what it was."""
+    await shelf.after(edited)
+    grow_old(shelf)
+    found = find_unneeded(shelf.store, grace=timedelta(days=7))
+    assert found
+    await retake(narration_id="four", chunks=[1], take=1)
+    await narrate(narration_id="four", text=FOUR)
+    assert delete_unneeded(shelf.store, found, grace=timedelta(days=7)) == []
+    for entry in shelf.manifest(ID)["files"]:
+        assert shelf.store.has_file(entry["key"], entry["size"])
+    assert clips(shelf) == 6
+
+
+async def test_a_file_published_again_is_young_again(shelf: Shelf) -> None:
+    """Pruning that looked before it was named again finds, at the deletion, that it was written since."""
+    await narrate(narration_id="four", text=FOUR)
+    (first,) = (entry["key"] for entry in shelf.manifest(ID)["files"] if entry["kind"] == "srt")
+    await narrate(narration_id="four", text=FOUR.replace(SECOND, OTHERWISE))
+    grow_old(shelf)
+    seen = {entry.info.key: entry.info for entry in find_unneeded(shelf.store, grace=timedelta(days=7))}
+    await narrate(narration_id="four", text=FOUR)
+    assert not shelf.store.delete_unchanged(seen[first])
+    assert (shelf.folder / first).exists()
 
 
 async def test_clips_of_a_run_in_progress_are_left_alone(shelf: Shelf) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from typing import Any
 
 import pytest
 from deployment_kit import FLOWS_HERE, Shelf, setting, shelf
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+from store_kit import BUCKET, plain_client, s3_place, server
 
 from flows.narrate import narrate
 from flows.sweep import sweep
 from narration.errors import EndpointRefused, SettingsError
+from narration.script import Script, parse_script
+from narration.store.s3_conditions import DIGEST
 from tasks.runs import cancel_jobs
 
 __all__ = ["setting", "shelf"]  # fixtures
@@ -100,6 +104,58 @@ async def test_a_script_that_got_through_begins_anew(shelf: Shelf) -> None:
     shelf.endpoint.spoiled.clear()
     assert await sweep() == {"inbox/late.md": "narrated as late-draft"}
     assert not list((shelf.folder / "tries").rglob("*.json"))
+
+
+async def test_a_script_that_goes_away_meanwhile_holds_nobody_up(shelf: Shelf) -> None:
+    """Someone deletes it while the one before it is spoken; the one after it is narrated."""
+    drop(shelf, "1-first.md", age=LONG_AGO + 2)
+    gone = drop(shelf, "2-gone.md", age=LONG_AGO + 1)
+    drop(shelf, "3-last.md")
+    shelf.endpoint.held.add("1-first.md")
+    sweeping = asyncio.create_task(sweep())
+    while not shelf.endpoint.in_flight("1-first.md"):  # noqa: ASYNC110  # the endpoint lives in another thread
+        await asyncio.sleep(0.05)
+    (shelf.folder / gone).unlink()
+    shelf.endpoint.held.clear()
+    outcomes = await sweeping
+    assert "holds no script inbox/2-gone.md" in outcomes.pop(gone)
+    assert set(outcomes.values()) == {"narrated as 1-first-draft", "narrated as 3-last-draft"}
+    assert not (shelf.folder / "rejected").exists()
+
+
+async def test_a_bug_that_one_script_meets_is_that_scripts_alone(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody foresaw counts as a try, and the next script is narrated."""
+
+    def parse(data: bytes, **how: Any) -> Script:
+        if b"unlucky" in data:
+            raise RecursionError
+        return parse_script(data, **how)
+
+    monkeypatch.setattr("narration.sources.parse_script", parse)
+    drop(shelf, "1-unlucky.md", age=LONG_AGO + 1)
+    drop(shelf, "2-good.md")
+    outcomes = await sweep()
+    assert outcomes["inbox/2-good.md"] == "narrated as 2-good-draft"
+    assert "(1 of 3 tries): RecursionError" in outcomes["inbox/1-unlucky.md"]
+
+
+@pytest.mark.usefixtures("shelf")
+async def test_a_script_that_the_store_does_not_give_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In S3, with bytes that are not those its writer recorded: nobody knows what it should say."""
+    place = s3_place(server("moto"), monkeypatch)
+    monkeypatch.setenv("NARRATION_STORE", place.url)
+    prefix = place.url.partition(f"{BUCKET}/")[2]
+    client = plain_client(server("moto"))
+    altered, good = f"{prefix}/inbox/1-altered.md", f"{prefix}/inbox/2-good.md"
+    client.put_object(Bucket=BUCKET, Key=altered, Body=b"Other words.", Metadata={DIGEST: "0" * 64})
+    client.put_object(Bucket=BUCKET, Key=good, Body=WORDS.format("S3").encode())
+    outcomes = await sweep(settle_seconds=0)
+    assert outcomes["inbox/2-good.md"] == "narrated as 2-good-draft"
+    assert outcomes["inbox/1-altered.md"].startswith("left as it is: ")
+    assert "SHA-256 differs" in outcomes["inbox/1-altered.md"]
+    assert client.head_object(Bucket=BUCKET, Key=altered)["ContentLength"] == 12
 
 
 @pytest.mark.parametrize(

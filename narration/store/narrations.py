@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from narration.store.layout import NARRATIONS, is_slug, manifest_key, published_key
 from narration.store.objects import Shelf
+
+YOUNG = timedelta(hours=1)  # no pruning looks at what was written within it
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,18 @@ class NarrationShelf(Shelf):
     ) -> PublishedFile:
         """Publish the file at `path` under a name made of its content, unless it is there already.
 
-        A published file is never overwritten, since other content has another name.
+        A published file is never overwritten with other content, which would have another name.
+        One that has been there for a while is written again: it may have been superseded, and
+        old enough for pruning to take it away at this moment.
         """
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         published = PublishedFile(
             published_key(narration_id, stem, sha256, suffix), sha256, path.stat().st_size
         )
-        if self._objects.sha256(published.key) != sha256:
+        there = self._objects.head(published.key)
+        young = there is not None and datetime.now(UTC) - there.modified < YOUNG
+        if not (young and self._objects.sha256(published.key) == sha256):
             self._objects.put_file(published.key, path, content_type=content_type)
         return published
 

@@ -60,9 +60,18 @@ class PruneShelf(Shelf):
         """Every object of one kind."""
         return self._objects.list(prefix)
 
-    def delete_object(self, key: str) -> None:
-        """Delete one object for good."""
-        self._objects.delete(key)
+    def delete_unchanged(self, seen: Info) -> bool:
+        """Delete an object for good unless it was written again since it was `seen`; whether it is gone."""
+        now = self._objects.head(seen.key)
+        # Some S3 servers list milliseconds, and answer for a single object in whole seconds.
+        if now is not None and _second(now.modified) == _second(seen.modified):
+            self._objects.delete(seen.key)
+            return True
+        return now is None
+
+
+def _second(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)
 
 
 def digest_of(key: str) -> str:
