@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from itertools import dropwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ def pace(text: str) -> Pace:
     for token in _TOKEN.findall(text):
         if token[0].isalpha():
             _count_word(token, units)
+        elif token.isalnum():
+            _count_number(token, units)
         else:
             units[_unit(token)] += 1
     paces = [(_SECONDS[unit], count) for unit, count in units.items() if unit]
@@ -72,9 +75,7 @@ def expected_seconds(text: str) -> float:
 
 
 def _unit(token: str) -> str:
-    """What a token that is no word counts as; empty for what is not heard."""
-    if token.isnumeric():
-        return "digit"
+    """What a token that is no word and no number counts as; empty for what is not heard."""
     if token[0] in _STOPS or "\n" in token:
         return "stop"
     if token in _COMMAS:
@@ -95,6 +96,14 @@ def _count_word(word: str, units: Counter[str]) -> None:
     units.update(kinds)
     units["letter"] -= odd
     units["odd"] += odd
+
+
+def _count_number(token: str, units: Counter[str]) -> None:
+    """Digits, and the word right behind: ½, ① and their like pass for letters of it in the pattern."""
+    word = "".join(dropwhile(str.isnumeric, token))
+    units["digit"] += len(token) - len(word)
+    if word:
+        _count_word(word, units)
 
 
 def _letter(code: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from audio_kit import RATE, speak
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from narration.contract import FRAME_RATE, MIN_FRAME_CAP
 from narration.pace import expected_seconds, pace
@@ -65,3 +67,18 @@ def test_more_text_takes_longer() -> None:
 def test_a_word_no_one_would_finish_may_be_short() -> None:
     """Ten thousand letters in a row do not oblige a speaker to minutes of sound."""
     assert pace("q" * 10_000).fastest < 2.0 < pace("q" * 10_000).expected
+
+
+@pytest.mark.parametrize("text", ["½cup", "①第一章", "²x", "Ⅳb", "₂e", "x²y", "3½in", "٣٤"])
+def test_numerals_that_are_no_digits_are_said_like_digits(text: str) -> None:
+    """A fraction or a circled number right before a word is a number and a word."""
+    assert expected_seconds("") < expected_seconds(text) < expected_seconds(f"{text} and more")
+    assert expected_seconds("½cup") == expected_seconds("7cup")
+
+
+@settings(deadline=None)  # a loaded machine
+@given(st.text())
+def test_any_text_has_a_pace(text: str) -> None:
+    """No text is beyond it, and its bounds are in order."""
+    bounds = pace(text)
+    assert 0 < bounds.fastest <= bounds.expected <= bounds.slowest
