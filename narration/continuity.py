@@ -36,13 +36,10 @@ def cut_context(flac: bytes, text: str) -> Context:
     spoken = (shape.speech_end - shape.speech_start) / sum(weights)
     for first, before in list(enumerate(accumulate(weights), start=1))[:-1]:
         place = shape.speech_start + before * spoken
-        near = [
-            (start + end) // 2
-            for start, end in shape.pauses
-            if abs((start + end) / 2 - place) <= MAX_MOVE * rate
-            and waveform.size - (start + end) // 2 <= MAX_CONTEXT * rate
-        ]
-        if near:
-            cut = min(near, key=lambda middle: abs(middle - place))
+        middles = ((start + end) // 2 for start, end in shape.pauses)
+        cut = min(middles, key=lambda middle: abs(middle - place), default=0)
+        # A pause further on may fit where this one does not, but it is another clause's: words and
+        # sound would not be of one another.
+        if abs(cut - place) <= MAX_MOVE * rate and waveform.size - cut <= MAX_CONTEXT * rate:
             return Context(" ".join(sentences[first:]), audio.encode_flac(waveform[cut:], rate))
     return Context(None, b"")
