@@ -117,20 +117,32 @@ def finish(
 
 
 def _fetch(plan: Plan, clips: Mapping[str, AudioClip], store: Store, folder: Path) -> dict[str, Path]:
-    """Read every distinct clip into `folder`, many at once; digest -> path, in order of use."""
+    """Read every distinct clip into `folder`, many at once; digest -> path, in order of use.
+
+    All of them are read whatever is found, so that one more plan is enough for every damaged one.
+    """
     wanted = {planned.digest: clips[planned.digest] for planned in plan.chunks}
 
-    def fetch(clip: AudioClip) -> Path:
+    def fetch(clip: AudioClip) -> Path | Damaged:
         path = folder / f"{clip.digest}.flac"
         try:
             path.write_bytes(store.read_clip(clip))
-        except Damaged:
+        except Damaged as error:
             store.discard_clip(clip.digest)
-            raise
+            return error
         return path
 
+    local: dict[str, Path] = {}
+    damaged: list[Damaged] = []
     with ThreadPoolExecutor(READERS) as threads:
-        return dict(zip(wanted, threads.map(fetch, wanted.values()), strict=True))
+        for digest, found in zip(wanted, threads.map(fetch, wanted.values()), strict=True):
+            if isinstance(found, Damaged):
+                damaged.append(found)
+            else:
+                local[digest] = found
+    if damaged:
+        raise damaged[0]
+    return local
 
 
 def _measure(path: Path) -> tuple[ClipShape, str]:

@@ -41,6 +41,14 @@ class RefusedAttempt(TypedDict):
     reason: str
 
 
+class ClipQuality(TypedDict, total=False):
+    """What the signal said of a clip: faults no attempt was free of, notes, and 0 to 1 of them all."""
+
+    faults: list[str]
+    notes: list[str]
+    score: Annotated[float, Field(ge=0, le=1)]
+
+
 class ClipSidecar(BaseModel):
     """Everything known of a clip: what identifies it, what it took to make, how good it is.
 
@@ -55,7 +63,7 @@ class ClipSidecar(BaseModel):
     sample_rate: Annotated[int, Field(gt=0)]
     size: Annotated[int, Field(gt=0)]
     sha256: Sha256
-    text: str
+    text: Annotated[str, Field(min_length=1)]
     model: str
     seed: int
     take: Annotated[int, Field(ge=1)]
@@ -66,7 +74,7 @@ class ClipSidecar(BaseModel):
     job: ClipJob | None = None
     timings: dict[str, float] = {}
     engine: dict[str, Any] = {}
-    quality: dict[str, Any] = {}
+    quality: ClipQuality = {}
     refused: list[RefusedAttempt] = []
 
 

@@ -1,0 +1,128 @@
+"""What became of stored clips behind the store's back is noticed, and one more plan mends all of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from audio_kit import RATE, silence, tone
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from store_kit import sidecar_of
+
+from narration import audio
+from narration.budget import budget_for
+from narration.continuity import cut_context
+from narration.errors import Damaged
+from narration.finishing import finish
+from narration.ledger import Ledger
+from narration.manifest import ChunkEntry
+from narration.planning import Plan, PlannedChunk, make_plan
+from narration.publishing import _chunk_entry
+from narration.script import parse_script
+from narration.settings import read_settings
+from narration.store import ClipSidecar, Store, open_store
+from narration.store.layout import sidecar_key
+from narration.timeline import Placement
+from tasks.report import _row
+
+CHUNKS = 40  # more than are read at once, and more than a run may plan afresh
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+def stored(store: Store) -> Plan:
+    """A plan whose clips are all stored."""
+    text = "\n\n".join(
+        f"This is paragraph {number}, which is long enough to be a chunk of its own, without a neighbour."
+        for number in range(CHUNKS)
+    )
+    script = parse_script(text.encode(), name="long.md")
+
+    def plan() -> Plan:
+        chosen = read_settings(engine="draft")
+        return make_plan(store, script, narration_id="long", settings=chosen, voice=None)
+
+    for number, planned in enumerate(plan().chunks):
+        waveform = tone(0.5, hertz=300 + number)
+        flac = audio.encode_flac(waveform, RATE)
+        told = sidecar_of(planned.digest, flac, samples=waveform.size, text=planned.text)
+        store.put_clip(planned.digest, flac, told)
+    return plan()
+
+
+def test_every_damaged_clip_is_found_in_one_go(store: Store, tmp_path: Path) -> None:
+    """Half of a store is flipped: each such clip, and no other, is a miss for the plan that follows."""
+    plan = stored(store)
+    clips = {planned.digest: planned.clip for planned in plan.chunks if planned.clip is not None}
+    assert len(clips) == CHUNKS
+    flipped = set(list(clips)[::2])
+    for digest in flipped:
+        path = tmp_path / "store" / clips[digest].key
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(Damaged, match="not the audio that was stored"):
+        finish(plan, clips, store, read_settings(engine="draft"), tmp_path)
+    assert set(store.find_clips(clips)) == set(clips) - flipped
+    assert list(tmp_path.glob("*.wav")) == []
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+QUALITY = st.fixed_dictionaries({}, optional=dict.fromkeys(("faults", "notes", "score"), ANYTHING))
+REFUSED = st.fixed_dictionaries({}, optional=dict.fromkeys(("attempt", "seed", "reason"), ANYTHING))
+CHANGES = st.sampled_from(sorted(ClipSidecar.model_fields)).flatmap(
+    lambda name: st.tuples(
+        st.just(name),
+        {"quality": QUALITY | ANYTHING, "refused": st.lists(REFUSED, max_size=2) | ANYTHING}.get(
+            name, ANYTHING
+        ),
+    )
+)
+
+
+SAID = "This is a paragraph which is long enough to be a chunk of its own, without a neighbour."
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, PlannedChunk, bytes, dict[str, Any]]:
+    """A store, a chunk, its clip's bytes, and what its sidecar says."""
+    store = open_store(str(tmp_path_factory.mktemp("store")))
+    script = parse_script(SAID.encode(), name="x.md")
+    plan = make_plan(store, script, narration_id="x", settings=read_settings(engine="draft"), voice=None)
+    waveform = np.concatenate([tone(4.5), silence(0.5), tone(4.5)])  # longer than any context may be
+    flac = audio.encode_flac(waveform, RATE)
+    told = sidecar_of(plan.chunks[0].digest, flac, samples=waveform.size, text=SAID)
+    store.put_clip(told.digest, flac, told)
+    return store, plan.chunks[0], flac, json.loads(told.model_dump_json())
+
+
+@settings(deadline=None, max_examples=300)
+@given(change=CHANGES)
+@example(change=("text", ""))
+def test_a_sidecar_with_one_field_altered_is_a_miss_or_a_clip_like_any_other(
+    change: tuple[str, Any], shelf: tuple[Store, PlannedChunk, bytes, dict[str, Any]]
+) -> None:
+    """What is taken for a clip can be shown in the table, published and continued from, whatever it says."""
+    store, planned, flac, told = shelf
+    altered = json.dumps(told | dict([change])).encode()
+    store._objects.put(sidecar_key(planned.digest), altered, content_type="application/json")
+    clip = store.find_clip(planned.digest)
+    if clip is None:
+        return
+    account = Ledger(budget_for(read_settings(engine="draft"), "draft"))
+    json.dumps(_row(replace(planned, clip=clip), account), allow_nan=False)
+    entry = _chunk_entry(planned, clip, Placement(1, 0, 10, 0, 5, 5, 0.0), account)
+    assert ChunkEntry.model_validate_json(entry.model_dump_json()) == entry
+    if change[0] == "text":
+        cut_context(flac, clip.sidecar.text)
