@@ -46,7 +46,7 @@ async def produce(
                 continue
         return await _round(store, *await load(), narration_id, changes, ledger)
     except NarrationError as error:
-        error.clips_stored = error.clips_stored or bool(ledger.made)
+        error.clips_stored = error.clips_stored or bool(ledger.made) or ledger.whole
         raise
     finally:
         await release_clips(store)

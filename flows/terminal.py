@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from narration.planning import Plan
 from narration.progress import Progress, listening
 from narration.report import RunReport
 
+DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit statuses
+STOPPED = 130  # by Ctrl-C, as shells have it
 DRAFT_NOTICE = "This is the draft voice (espeak-ng): for hearing the timing, not for publishing."
 
 
@@ -21,6 +24,11 @@ def say(text: str) -> None:
 def result(text: str) -> None:
     """A line of the result, on stdout."""
     print(text, flush=True)  # noqa: T201  # the terminal is this module's duty
+
+
+def result_json(value: object) -> None:
+    """The result as one JSON object on stdout."""
+    result(json.dumps(value, ensure_ascii=False))
 
 
 def clock(seconds: float) -> str:

@@ -19,10 +19,12 @@ class Ledger:
     budget: Budget
     made: dict[str, Made] = field(default_factory=dict)
     failed: dict[str, BaseException] = field(default_factory=dict)
+    whole: bool = False  # every chunk has its clip: what goes wrong now costs no clip
 
     def counts(self, plan: Plan) -> tuple[int, int, int]:
         """Chunks of `plan` synthesized in this run, cached before it, and failed."""
-        made = sum(entry.digest in self.made for entry in plan.chunks)
+        new = {digest for digest, made in self.made.items() if not made.found}
+        made = sum(entry.digest in new for entry in plan.chunks)
         failed = sum(entry.digest in self.failed and entry.digest not in self.made for entry in plan.chunks)
         return made, len(plan.chunks) - made - failed, failed
 
@@ -69,6 +71,7 @@ class Ledger:
         """
         failures = self.failures(plan)
         if not failures:
+            self.whole = True
             return
         damaged = next((error for error in self.failed.values() if isinstance(error, Damaged)), None)
         if damaged is not None:  # a stored clip that others continue from: a new plan makes it again

@@ -25,6 +25,10 @@ class Finding:
     remedy: str = ""
     error: NarrationError | None = None
 
+    def told(self) -> dict[str, object]:
+        """The finding as JSON for programs."""
+        return {"name": self.name, "ok": self.ok, "message": self.message, "remedy": self.remedy}
+
 
 def open_endpoint(settings: Settings) -> Endpoint:
     """The endpoint that the settings name; raises `SettingsError` when they name none that fits."""

@@ -9,15 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from narration import audio
 from narration.budget import Budget
+from narration.candidate import Candidate, describe, examine, reason
 from narration.continuity import Context, cut_context
-from narration.contract import SAMPLE_RATE, SynthesisRequest, attempt_seed
+from narration.contract import SynthesisRequest, attempt_seed
 from narration.endpoint import Endpoint, JobPolicy, JobResult
 from narration.errors import (
-    BadAudio,
     BadResult,
     BudgetError,
     Damaged,
@@ -25,59 +24,17 @@ from narration.errors import (
     EndpointRefused,
     EndpointUnavailable,
     QualityError,
-    SettingsError,
-    VoiceError,
 )
 from narration.pace import expected_seconds
 from narration.planning import PlannedChunk
-from narration.quality import Severity, Verdict, inspect_clip
 from narration.settings import Settings
-from narration.store import AudioClip, ClipJob, ClipSidecar, JobRecord, RefusedAttempt, Store
-from narration.voices import Voice
+from narration.store import AudioClip, JobRecord, RefusedAttempt, Store
+from narration.voice_transport import VoiceTransport
 
 T = TypeVar("T")
 
 STORE_THREADS = 32
-LINK_GRACE = 600  # s a presigned link outlives the job that needs it
-MAX_INLINE = 8_000_000  # characters of base64; RunPod takes 10 MB a request
 DEADLINE_GRACE = 60.0  # s; the platform gives a job up at its ttl, the client a little later
-
-
-@dataclass(frozen=True, slots=True)
-class VoiceTransport:
-    """How the sample reaches the worker, never part of an identity: inline, or by a link.
-
-    A link is signed for each job, since a long run outlives any one of them.
-    """
-
-    link: Callable[[], str] | None = None
-    base64: str | None = None
-
-    @classmethod
-    def of(cls, store: Store, voice: Voice | None, settings: Settings) -> VoiceTransport:
-        """A presigned https link where the store can make one, else the sample itself.
-
-        Raises `VoiceError` for a sample too large to travel with a request.
-        """
-        if voice is None:
-            return cls()
-        link = partial(store.link, voice.key, seconds=round(settings.queue_timeout) + LINK_GRACE)
-        if link().startswith("https://"):
-            return cls(link=link)
-        encoded = base64.b64encode(store.read_sample(voice.key)).decode()
-        if len(encoded) > MAX_INLINE:
-            raise VoiceError(
-                f"the sample of {voice.name} is too large to be sent with every chunk",
-                remedy="add it again as FLAC, mono, of 5 to 20 s",
-            )
-        return cls(base64=encoded)
-
-    def attach(self, request: SynthesisRequest) -> SynthesisRequest:
-        """`request` with the sample, where it names one."""
-        if request.audio_sha256 is None:
-            return request
-        url = self.link() if self.link else None
-        return request.model_copy(update={"audio_url": url, "audio_base64": self.base64})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +44,7 @@ class Made:
     clip: AudioClip
     jobs: int
     execution_seconds: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Candidate:
-    """One attempt that is audio; `flac` is what would be stored."""
-
-    flac: bytes
-    samples: int
-    result: JobResult
-    verdict: Verdict
-    attempt: int
-    seed: int
+    found: bool = False  # another run had stored it since the plan was made
 
 
 @dataclass(slots=True)
@@ -151,15 +97,17 @@ class Synthesizer:
         if stored is not None:
             if record is not None:  # of a run that died between storing the clip and forgetting its job
                 await self._in_thread(lambda: self._store.drop_job(identity))
-            return Made(stored, 0, 0.0)
+            return Made(stored, 0, 0.0, found=True)
         tally = _Tally()
-        best: _Candidate | None = None
+        best: Candidate | None = None
         first = record.attempt if record and record.attempt <= self._settings.attempts else 1
         for attempt in range(first, self._settings.attempts + 1):
             seed = self._seed(planned, attempt)
             try:
                 result = await self._speak(planned, attempt, seed, record, tally)
-                candidate = await self._in_thread(partial(self._examine, planned, result, attempt, seed))
+                candidate = await self._in_thread(
+                    partial(examine, planned, result, attempt=attempt, seed=seed)
+                )
             except (BadResult, QualityError) as error:
                 tally.refused.append(RefusedAttempt(attempt=attempt, seed=seed, reason=str(error)))
                 last: Exception = error
@@ -172,9 +120,7 @@ class Synthesizer:
             record = None
             if candidate.verdict.acceptable:
                 return await self._keep(planned, candidate, tally)
-            tally.refused.append(
-                RefusedAttempt(attempt=attempt, seed=seed, reason=_reason(candidate.verdict))
-            )
+            tally.refused.append(RefusedAttempt(attempt=attempt, seed=seed, reason=reason(candidate.verdict)))
             if best is None or candidate.verdict.score > best.verdict.score:
                 best = candidate
         if best is not None:
@@ -256,58 +202,8 @@ class Synthesizer:
             raise
         return await self._in_thread(lambda: cut_context(flac, clip.sidecar.text))
 
-    def _examine(self, planned: PlannedChunk, result: JobResult, attempt: int, seed: int) -> _Candidate:
-        """Decode and judge what came; raise `BadResult` or `QualityError` for what must never be stored."""
-        told = result.result
-        if told.model != planned.request.model:
-            raise SettingsError(
-                f"the worker answered with model {told.model!r}, not {planned.request.model!r}",
-                remedy="set NARRATION_MODEL to the worker's model id, or deploy the worker asked for",
-            )
-        if told.seed != seed:
-            raise BadResult(f"the worker used seed {told.seed}, not {seed}")
-        if told.finish_reason == "length":
-            raise QualityError(f"cut at the cap of {planned.request.max_new_tokens} frames")
-        try:
-            waveform, rate = audio.decode(result.audio)
-        except BadAudio as error:
-            raise BadResult(f"the worker's answer is not usable audio: {error}") from None
-        if rate != SAMPLE_RATE or told.sample_rate != SAMPLE_RATE:
-            raise BadResult(f"the worker's audio is at {rate} Hz, not {SAMPLE_RATE}")
-        verdict = inspect_clip(
-            waveform, rate, text=planned.text, finish_reason=told.finish_reason, frames=told.frames
-        )
-        if verdict.fatal:
-            raise QualityError(_reason(verdict))
-        return _Candidate(audio.encode_flac(waveform, rate), len(waveform), result, verdict, attempt, seed)
-
-    async def _keep(self, planned: PlannedChunk, kept: _Candidate, tally: _Tally) -> Made:
-        told = kept.result.result
-        sidecar = ClipSidecar(
-            digest=planned.digest,
-            samples=kept.samples,
-            sample_rate=SAMPLE_RATE,
-            size=len(kept.flac),
-            sha256=audio.audio_sha256(kept.flac),
-            text=planned.text,
-            model=told.model,
-            seed=kept.seed,
-            take=planned.choice.take,
-            attempt=kept.attempt,
-            frames=told.frames,
-            finish_reason=told.finish_reason,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            job=ClipJob(
-                id=kept.result.job_id,
-                endpoint=self._endpoint.endpoint_id,
-                execution_ms=_whole(kept.result.execution_ms),
-                delay_ms=_whole(kept.result.delay_ms),
-            ),
-            timings=told.timings.model_dump(),
-            engine=dict(told.engine),
-            quality=_quality(kept.verdict),
-            refused=[entry for entry in tally.refused if entry["attempt"] != kept.attempt],
-        )
+    async def _keep(self, planned: PlannedChunk, kept: Candidate, tally: _Tally) -> Made:
+        sidecar = describe(planned, kept, endpoint=self._endpoint.endpoint_id, refused=tally.refused)
 
         def store() -> AudioClip:
             clip = self._store.put_clip(planned.digest, kept.flac, sidecar)
@@ -319,22 +215,6 @@ class Synthesizer:
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-
-
-def _quality(verdict: Verdict) -> dict[str, Any]:
-    """What the sidecar remembers of a verdict: faults no attempt was free of, and notes."""
-    told: dict[bool, list[str]] = {True: [], False: []}
-    for flag in verdict.flags:
-        told[flag.severity is Severity.NOTE].append(f"{flag.name}: {flag.detail}")
-    return {"faults": told[False], "notes": told[True], "score": round(verdict.score, 4)}
-
-
-def _whole(milliseconds: float | None) -> int | None:
-    return None if milliseconds is None else round(milliseconds)
-
-
-def _reason(verdict: Verdict) -> str:
-    return ", ".join(f"{flag.name}: {flag.detail}" for flag in verdict.flags)
 
 
 def _with_context(request: SynthesisRequest, context: Context) -> SynthesisRequest:

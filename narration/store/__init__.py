@@ -10,7 +10,7 @@ both backends share, `folder` and `s3` the backends, `layout` the keys, `clips`,
 `scripts`, `samples` and `narrations` what is kept under them, `ledger` all of it together.
 """
 
-from narration.store.clips import AudioClip, ClipJob, ClipSidecar, RefusedAttempt
+from narration.store.clips import AudioClip, ClipJob, ClipQuality, ClipSidecar, RefusedAttempt
 from narration.store.jobs import JobRecord
 from narration.store.layout import is_slug, sample_key, validate_id
 from narration.store.ledger import Store, open_store
@@ -21,6 +21,7 @@ __all__ = [
     "LINK_SECONDS",
     "AudioClip",
     "ClipJob",
+    "ClipQuality",
     "ClipSidecar",
     "Info",
     "JobRecord",

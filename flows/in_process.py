@@ -1,0 +1,42 @@
+"""A flow run in this very process, as a person at a terminal wants it: progress shown, refusals in words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from flows import terminal
+from narration.errors import InputError, SettingsError
+
+
+def run_flow(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
+    """Run a flow to its end, its progress shown; what Prefect refuses is `InputError` or `SettingsError`.
+
+    `flow` imports Prefect, which reads its settings at that moment.
+    """
+    _prepare_prefect()
+    from prefect.exceptions import ParameterTypeError, PrefectException  # noqa: PLC0415  # as above
+
+    try:
+        with terminal.progress_bar():
+            return asyncio.run(flow())
+    except ParameterTypeError as error:
+        raise InputError(" ".join(str(error).split())[:500]) from None
+    except (PrefectException, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "API" not in str(error):
+            raise
+        where = os.environ.get("PREFECT_API_URL", "this machine")
+        raise SettingsError(
+            f"the Prefect server at {where} cannot be used: {' '.join(str(error).split())[:300]}",
+            remedy="start it, or unset PREFECT_API_URL to run without one",
+        ) from None
+
+
+def _prepare_prefect() -> None:
+    """Before Prefect is imported: no telemetry, patience for its first start, a terminal left to us."""
+    os.environ["DO_NOT_TRACK"] = "1"
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
