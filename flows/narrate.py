@@ -10,8 +10,9 @@ from pydantic import Field
 from flows.produce import produce
 from narration.settings import read_settings
 from narration.store import open_store, validate_id
+from tasks.cancelling import cancel_jobs
 from tasks.load import load_script
-from tasks.runs import cancel_jobs, run_name
+from tasks.runs import run_name
 
 
 @flow(name="narrate", flow_run_name=run_name, persist_result=False, on_cancellation=[cancel_jobs])

@@ -11,8 +11,9 @@ from flows.produce import produce
 from narration.planning import changes_for
 from narration.settings import read_settings
 from narration.store import open_store, validate_id
+from tasks.cancelling import cancel_jobs
 from tasks.load import load_narrated
-from tasks.runs import cancel_jobs, flow_run_id, run_name
+from tasks.runs import flow_run_id, run_name
 
 ChunkNumber = Annotated[int, Field(ge=1)]
 

@@ -11,9 +11,9 @@ from flows.narrate import narrate
 from narration.inbox import Waiting
 from narration.settings import read_settings
 from narration.store import open_store
+from tasks.cancelling import cancel_jobs, cancel_left_behind
 from tasks.inbox import find_waiting, settle
 from tasks.pages import show_sweep
-from tasks.runs import cancel_jobs
 
 
 @flow(name="sweep", persist_result=False, on_cancellation=[cancel_jobs])
@@ -33,6 +33,7 @@ async def sweep(
     """
     settings = read_settings()
     store = open_store(settings.store)
+    await cancel_left_behind(store, settings)
     outcomes: dict[str, str] = {}
 
     async def speak(script: Waiting) -> None:

@@ -10,15 +10,21 @@ from typing import Any
 import pytest
 from deployment_kit import FLOWS_HERE, Shelf, setting, shelf
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterName,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+)
+from prefect.states import Cancelled
 from store_kit import BUCKET, plain_client, s3_place, server
 
 from flows.narrate import narrate
 from flows.sweep import sweep
-from narration.errors import EndpointRefused, SettingsError
+from narration.errors import EndpointRefused, JobCancelled, SettingsError
 from narration.script import Script, parse_script
 from narration.store.s3_conditions import DIGEST
-from tasks.runs import cancel_jobs
+from tasks.cancelling import cancel_jobs
 
 __all__ = ["setting", "shelf"]  # fixtures
 
@@ -26,6 +32,7 @@ pytestmark = FLOWS_HERE
 
 WORDS = "This script lies in the inbox under the name of {}, and has a single chunk of its own to say."
 LONG_AGO = 3_600.0  # s
+RUNNING = FlowRunFilterState(name=FlowRunFilterStateName(any_=["Running"]))
 
 
 def drop(shelf: Shelf, name: str, data: bytes | str | None = None, *, age: float = LONG_AGO) -> str:
@@ -187,11 +194,31 @@ async def test_cancelling_a_sweep_cancels_the_jobs_of_its_narration(shelf: Shelf
     sweeping = asyncio.create_task(sweep())
     while not shelf.endpoint.in_flight("held.md"):  # noqa: ASYNC110  # the endpoint lives in another thread
         await asyncio.sleep(0.05)
-    running = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Running"])))
     async with get_client() as client:
-        runs = await client.read_flow_runs(flow_run_filter=running)
+        runs = await client.read_flow_runs(flow_run_filter=FlowRunFilter(state=RUNNING))
     (run,) = (run for run in runs if run.parent_task_run_id is None)
     await cancel_jobs(flow=sweep, flow_run=run, state=run.state)
     assert shelf.endpoint.in_flight("held.md") == 0
     assert "stays for the next sweep" in (await sweeping)["inbox/held.md"]
     assert not list(shelf.store.list_jobs())
+
+
+async def test_jobs_of_a_run_cancelled_behind_its_back_are_cancelled(shelf: Shelf) -> None:
+    """Its worker's machine was gone, so nobody called the hook: the next sweep does it, and only that."""
+    for name in ("gone", "going-on"):
+        shelf.endpoint.held.add(WORDS.format(name))
+    runs = [asyncio.create_task(narrate(narration_id=n, text=WORDS.format(n))) for n in ("gone", "going-on")]
+    while shelf.endpoint.in_flight("going-on") + shelf.endpoint.in_flight("gone") < 2:  # noqa: ASYNC110  # as above
+        await asyncio.sleep(0.05)
+    async with get_client() as client:
+        (gone,) = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=RUNNING, name=FlowRunFilterName(any_=["gone"]))
+        )
+        await client.set_flow_run_state(gone.id, Cancelled(), force=True)
+    assert await sweep() == {}
+    assert shelf.endpoint.in_flight("gone") == 0
+    assert shelf.endpoint.in_flight("going-on") == 1
+    shelf.endpoint.held.clear()
+    stopped, finished = await asyncio.gather(*runs, return_exceptions=True)
+    assert isinstance(stopped, JobCancelled)
+    assert isinstance(finished, dict)
