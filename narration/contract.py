@@ -21,6 +21,7 @@ MAX_SAMPLE_SECONDS = 30.0
 MAX_SAMPLE_BYTES = 20_000_000  # of an encoded voice sample, fetched or inline
 MAX_SAMPLE_CHARACTERS = MAX_SAMPLE_BYTES * 4 // 3 + 4  # as base64
 MIN_FRAME_CAP = 256  # the least `max_new_tokens` the pipeline sends: ten seconds of speech
+MAX_FRAME_CAP = 8_192  # the most that a request may ask for
 
 DEFAULT_SYSTEM_PROMPT = "Generate audio following instruction."
 DEFAULT_SCENE = "Audio is recorded from a quiet room."
@@ -95,7 +96,7 @@ class SynthesisRequest(BaseModel):
     temperature: Annotated[Finite, Field(ge=0, le=2)] = 0.3
     top_p: Annotated[Finite, Field(gt=0, le=1)] = 0.95
     top_k: Annotated[int, Field(ge=1, le=1026)] = 50
-    max_new_tokens: Annotated[int, Field(ge=1, le=8192)] = 1024
+    max_new_tokens: Annotated[int, Field(ge=1, le=MAX_FRAME_CAP)] = 1024
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
     audio_transcript: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
