@@ -314,7 +314,7 @@ def _report(bench: Bench, folder: Path, all_rows: list[int]) -> None:
     del decoder
     slots = all_rows[len(all_rows) // 2]
     load = bench.seconds(lambda: load_language_model(folder / "model", bench.device))
-    options = EngineOptions(slots=slots, slot_length=bench.length)
+    options = EngineOptions(slots=slots, slot_length=bench.length, prefix_cache_bytes=1 << 29, voices=64)
     engines: list[HiggsEngine] = []
     whole = bench.seconds(
         lambda: engines.append(

@@ -34,10 +34,10 @@ from narration.contract import (
 )
 
 FRAME_SAMPLES = SAMPLE_RATE // FRAME_RATE
+DEFAULT_SLOTS = 16
 WORDS_PER_MINUTE = 165  # espeak-ng's count; a narrator's pace on running text
 PACE_STEPS = 2  # words a minute by which a seed may quicken or slow: another take is other bytes
 PATIENCE = 60  # s for one text; two thousand characters take a fifth of a second
-DEFAULT_SLOTS = 16
 LONGEST = 600  # s of one text; the longest prompt takes a third of it
 RELEASE = SAMPLE_RATE // 50  # samples over which the last sound fades, where espeak-ng ends at once
 SILENCE = SAMPLE_RATE // 10  # samples after it

@@ -20,19 +20,18 @@ import torch
 import transformers
 
 from gpu_worker.checkpoint import load_language_model
-from gpu_worker.codec import HOP, WINDOW, Codec
+from gpu_worker.codec import WINDOW, Codec
 from gpu_worker.decoder import Decoder
 from gpu_worker.delay_pattern import CODEBOOKS, MIN_STEPS, Codes, undelay
 from gpu_worker.model_runner import ModelRunner
 from gpu_worker.models import ModelError
-from gpu_worker.prompt import Prompt, PromptBuilder, Turn
+from gpu_worker.preparation import Preparer
+from gpu_worker.prompt import PromptBuilder, Turn
 from gpu_worker.sampler import Sampling
 from gpu_worker.sequence import Sequence
 from gpu_worker.speaker import SampleLoader, Utterance
 from gpu_worker.step_loop import StepLoop
 from gpu_worker.vocoder import Vocoder
-from gpu_worker.voice_cache import VoiceCache
-from gpu_worker.voices import previous_waveform
 from narration.contract import SAMPLE_RATE, ContractError, ErrorCode, SynthesisRequest, Timings
 
 log = logging.getLogger(__name__)
@@ -45,10 +44,10 @@ class EngineOptions:
     A slot holds one request's prompt, voice and speech, in tokens; 25 are a second of audio.
     """
 
-    slots: int = 32
-    slot_length: int = 2048
-    prefix_cache_bytes: int = 1 << 30  # of the device's memory; a voice of 28 s takes 80 MB
-    voices: int = 64  # encoded voice samples kept, of some 11 kB each
+    slots: int
+    slot_length: int
+    prefix_cache_bytes: int  # of the device's memory; a voice of 30 s takes 100 MB
+    voices: int  # encoded voice samples kept, of some 11 kB each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,15 +88,15 @@ class HiggsEngine:
             "torch": str(torch.__version__),
             "transformers": transformers.__version__,
         }
-        self._slot_length = options.slot_length
-        self._prompts = prompts
         self._vocoder = Vocoder(codec)
-        self._voices = VoiceCache(self._vocoder.encode, capacity=options.voices)
+        self._preparer = Preparer(
+            prompts, self._vocoder, slot_length=options.slot_length, voices=options.voices
+        )
         self._on_fatal = on_fatal
         self._loop = StepLoop(runner, slots=options.slots, on_fatal=on_fatal)
         self._draining = False
         self._speaking = 0
-        self._warm_up(runner, codec)
+        self._warm_up(runner, prompts, codec)
         self._loop.start()
 
     @classmethod
@@ -108,14 +107,13 @@ class HiggsEngine:
         *,
         model: str,
         device: str,
-        options: EngineOptions | None = None,
+        options: EngineOptions,
         on_fatal: Callable[[BaseException], None] = exit_process,
     ) -> HiggsEngine:
         """Load both checkpoints on `device` ("cuda" or "cpu") and warm up; `model` is the id to answer for.
 
         Raises `ModelError` for checkpoints that cannot be served, and for slots that do not fit.
         """
-        options = options or EngineOptions()
         where = torch.device(device)
         language_model = load_language_model(model_folder, where)
         config = language_model.config
@@ -166,12 +164,9 @@ class HiggsEngine:
 
     async def _say(self, request: SynthesisRequest, sample: SampleLoader | None) -> Spoken:
         began = perf_counter()
-        self._fitting(request, self._prompt(request))  # before anything is fetched for it
-        voice = await self._voice(request, sample)
-        previous = await self._previous(request)
-        prompt = self._fitting(request, self._prompt(request, voice, previous))
+        prompt, steps = await self._preparer.prepare(request, sample)
         sampling = _sampling(request)
-        sequence = Sequence(prompt, sampling, request.max_new_tokens)
+        sequence = Sequence(prompt, sampling, steps)
         self._loop.submit(sequence)
         pending = await asyncio.wrap_future(sequence.outcome)
         codes, ended = undelay(await asyncio.to_thread(pending.get))
@@ -193,60 +188,19 @@ class HiggsEngine:
         utterance = Utterance(waveform, codes.shape[1], reason, sampling.seed, timings)
         return Spoken(utterance, codes, prompt.ids)
 
-    def _prompt(
-        self, request: SynthesisRequest, voice: Turn | None = None, previous: Turn | None = None
-    ) -> Prompt:
-        return self._prompts.build(
-            request.prompt, system=request.system_prompt, scene=request.scene, voice=voice, previous=previous
-        )
-
-    def _fitting(self, request: SynthesisRequest, prompt: Prompt) -> Prompt:
-        """`prompt`, if a slot holds it with what is to be spoken; else `ContractError`."""
-        cap = request.max_new_tokens
-        if cap < MIN_STEPS:
-            raise ContractError(
-                ErrorCode.INVALID_INPUT, f"max_new_tokens: {cap} yield no whole frame; {MIN_STEPS} yield one"
-            )
-        voice = prompt.audio_positions
-        words = len(prompt.ids) - voice
-        if words + voice + cap > self._slot_length:
-            raise ContractError(
-                ErrorCode.REQUEST_TOO_LONG,
-                f"prompt {words} + voice {voice} + max_new_tokens {cap} = {words + voice + cap} tokens,"
-                f" over the {self._slot_length} of a slot",
-            )
-        return prompt
-
-    async def _voice(self, request: SynthesisRequest, sample: SampleLoader | None) -> Turn | None:
-        if sample is None:
-            return None
-        assert request.audio_transcript is not None, "the handler settles the transcript"
-        _, codes = await self._voices.codes(request.audio_sha256, sample)
-        return Turn(request.audio_transcript, codes)
-
-    async def _previous(self, request: SynthesisRequest) -> Turn | None:
-        if request.previous_text is None:
-            return None
-        waveform = await asyncio.to_thread(previous_waveform, request)
-        if waveform is None or len(waveform) < HOP:
-            raise ContractError(ErrorCode.INVALID_INPUT, "previous_audio_base64: shorter than one frame")
-        return Turn(request.previous_text, await self._vocoder.encode(waveform))
-
-    def _warm_up(self, runner: ModelRunner, codec: Codec) -> None:
+    def _warm_up(self, runner: ModelRunner, prompts: PromptBuilder, codec: Codec) -> None:
         """Speak once in a cloned voice: libraries load their kernels now, not in somebody's request."""
         began = perf_counter()
         if runner.device.type == "cuda":
             runner.capture()
         noise = np.random.default_rng(0).normal(scale=0.1, size=SAMPLE_RATE).astype(np.float32)
         voice = Turn("One, two, three.", codec.encode(noise))
-        prompt = self._prompts.build("Hello.", system="", voice=voice, previous=voice)
+        prompt = prompts.build("Hello.", system="", voice=voice, previous=voice)
         greedy = Sampling(temperature=0, top_k=1, top_p=1, seed=0, ras_window=0, ras_repeats=0)
         self._loop.speak(Sequence(prompt, greedy, MIN_STEPS))
         runner.forget_prefixes()
         codec.decode([np.zeros((CODEBOOKS, WINDOW), dtype=np.int16)])
-        log.info(
-            "warm after %.1f s: %d slots of %d tokens", perf_counter() - began, self.slots, self._slot_length
-        )
+        log.info("warm after %.1f s", perf_counter() - began)
 
 
 def _sampling(request: SynthesisRequest) -> Sampling:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpu_worker.models import model_id as higgs_model_id
@@ -13,6 +12,8 @@ from narration.contract import DRAFT_MODEL
 
 if TYPE_CHECKING:
     from gpu_worker.engine import HiggsEngine
+
+HIGGS_SLOTS = 32  # gpu_worker/README.md has the memory they need
 
 
 def model_id(settings: WorkerSettings) -> str:
@@ -45,12 +46,11 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
     from gpu_worker.engine import EngineOptions, HiggsEngine  # noqa: PLC0415 -- as said above
 
     options = EngineOptions(
+        slots=settings.slots or HIGGS_SLOTS,
         slot_length=settings.slot_length,
         prefix_cache_bytes=settings.prefix_cache_mb << 20,
         voices=settings.voice_cache,
     )
-    if settings.slots is not None:
-        options = replace(options, slots=settings.slots)
     return HiggsEngine.load(
         model.locate(),
         codec.locate(),

@@ -26,8 +26,8 @@ class WorkerSettings(BaseSettings):
     model: str | None = None  # hub id with revision, or a local folder; unset: the pinned one
     codec: str | None = None  # likewise
     slots: Annotated[int, Field(ge=1, le=128)] | None = None  # chunks at a time; unset: the engine's own
-    slot_length: Annotated[int, Field(ge=256, le=8192)] = 2048  # tokens of prompt, voice and speech
-    prefix_cache_mb: Annotated[int, Field(ge=0, le=100_000)] = 1024  # of device memory, for voices in use
+    slot_length: Annotated[int, Field(ge=256, le=8192)] = 2304  # tokens of prompt, voice and speech
+    prefix_cache_mb: Annotated[int, Field(ge=0, le=100_000)] = 512  # of device memory, for voices in use
     device: Literal["cuda", "cpu"] | None = None  # unset: cuda where there is one
 
     # Voice samples

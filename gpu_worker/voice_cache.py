@@ -35,19 +35,19 @@ class VoiceCache:
         `sha256` is what the request says of its sample: with it, `load` is called only if the
         voice is not here. Raises what `load` or the encoder raises; a failure is not kept.
         """
-        if sha256 is None:
-            sample = await load()
-            sha256 = sample.sha256
+        if sha256 is not None:
+            mine = sha256 not in self._encoding
+            try:
+                return sha256, await self._once(sha256, lambda: self._loaded(load))
+            except Exception:
+                if mine:
+                    raise
+                # The sample of another request, which claimed this digest, was bad: this one may be good.
+        sample = await load()
+        return sample.sha256, await self._once(sample.sha256, lambda: self._encode(sample.waveform))
 
-            async def loaded() -> Codes:
-                return await self._encode(sample.waveform)
-
-            return sha256, await self._once(sha256, loaded)
-
-        async def fetched() -> Codes:
-            return await self._encode((await load()).waveform)
-
-        return sha256, await self._once(sha256, fetched)
+    async def _loaded(self, load: SampleLoader) -> Codes:
+        return await self._encode((await load()).waveform)
 
     async def _once(self, sha256: str, make: Callable[[], Awaitable[Codes]]) -> Codes:
         if sha256 in self._voices:

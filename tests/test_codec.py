@@ -254,6 +254,23 @@ async def test_a_failed_voice_is_tried_again() -> None:
     assert loads == ["a"]
 
 
+async def test_a_bad_sample_fails_nobody_who_brings_a_good_one() -> None:
+    """Whoever waited for a voice that another request could not load loads its own; encoded once."""
+
+    async def unreachable() -> VoiceSample:
+        await asyncio.sleep(0)
+        raise ConnectionError("no route")
+
+    loads: list[str] = []
+    encodings: list[int] = []
+    cache = VoiceCache(_encoder(encodings), capacity=2)
+    good = (cache.codes("a", _loader("a", 5, loads)) for _ in range(3))
+    bad, *answers = await asyncio.gather(cache.codes("a", unreachable), *good, return_exceptions=True)
+    assert isinstance(bad, ConnectionError)
+    assert [isinstance(answer, tuple) and answer[0] for answer in answers] == ["a"] * 3
+    assert encodings == [5]
+
+
 async def test_a_cancelled_request_leaves_the_voice_to_the_others() -> None:
     """Cancelling the request that began the encoding does not fail the one that waits for it."""
     loads: list[str] = []

@@ -28,20 +28,23 @@ from gpu_worker.codec import Codec, tokenizer_classes
 from gpu_worker.decoder import Decoder
 from gpu_worker.delay_pattern import END, Codes, delay
 from gpu_worker.engine import EngineOptions, HiggsEngine, Spoken, exit_process
+from gpu_worker.engines import HIGGS_SLOTS
 from gpu_worker.model_runner import ModelRunner
 from gpu_worker.models import ModelError
 from gpu_worker.prefix_cache import PrefixCache
 from gpu_worker.prompt import Prompt, Segment
 from gpu_worker.sampler import Sampling
 from gpu_worker.sequence import Sequence, Status
+from gpu_worker.settings import WorkerSettings
 from gpu_worker.speaker import SampleLoader, VoiceSample
 from gpu_worker.vocoder import Vocoder
-from narration.contract import ContractError, ErrorCode, SynthesisRequest
+from narration.contract import FRAME_RATE, ContractError, ErrorCode, SynthesisRequest
+from narration.pace import expected_seconds
 
 Wave = NDArray[np.float32]
 
 CAP = 110
-OPTIONS = EngineOptions(slots=3, slot_length=384)
+OPTIONS = EngineOptions(slots=3, slot_length=384, prefix_cache_bytes=1 << 30, voices=64)
 
 _NOISE = np.random.default_rng(11)
 ANNA: Wave = (0.2 * _NOISE.standard_normal(30_000)).astype(np.float32)
@@ -360,23 +363,49 @@ async def test_cancelling_frees_the_slot(tmp_path: Path, opened: Open) -> None:
 
 
 @pytest.mark.parametrize("cloned", [False, True])
-async def test_what_does_not_fit_is_refused_with_the_three_numbers(engine: HiggsEngine, cloned: bool) -> None:
-    """Prompt, voice and max_new_tokens are named; what the text alone exceeds is refused undownloaded."""
+async def test_what_does_not_fit_is_refused_with_the_three_numbers(
+    tmp_path: Path, opened: Open, cloned: bool
+) -> None:
+    """A cap is cut to what the slot has left, and `length` says so; below half of it the request is refused.
+
+    Prompt, voice and max_new_tokens are named; what the text alone exceeds is refused undownloaded.
+    """
+    endless = write_tiny_higgs(tmp_path, first_id=SMALL_FIRST_ID, ending=False)
     said = CONVERSATIONS[1] if cloned else CONVERSATIONS[0]
-    fits = await engine.say(*request_of(said))
-    voice = 0 if not cloned else 32 + 9  # frames of 30,000 samples, and their begin, end and delay
-    words = len(fits.prompt_ids) - voice
-    room = OPTIONS.slot_length - words - voice
-    await engine.say(*request_of(said, max_new_tokens=room))
-    with pytest.raises(ContractError) as caught:
-        await engine.say(*request_of(said, max_new_tokens=room + 1))
-    with pytest.raises(ContractError):
-        await engine.say(request_of(CONVERSATIONS[1], max_new_tokens=380)[0], _never_loaded)
+    async with opened(endless) as engine:
+        fits = await engine.say(*request_of(said))
+        voice = 0 if not cloned else 32 + 9  # frames of 30,000 samples, and their begin, end and delay
+        words = len(fits.prompt_ids) - voice
+        room = OPTIONS.slot_length - words - voice
+        filled = [await engine.say(*request_of(said, max_new_tokens=cap)) for cap in (room, 2 * room)]
+        with pytest.raises(ContractError) as caught:
+            await engine.say(*request_of(said, max_new_tokens=2 * room + 1))
+        with pytest.raises(ContractError):
+            await engine.say(request_of(CONVERSATIONS[1], max_new_tokens=760)[0], _never_loaded)
+    assert [(one.utterance.frames, one.utterance.finish_reason) for one in filled] == [
+        (room - 8, "length")
+    ] * 2
+    codes_equal(filled[:1], filled[1:])
+    codes_equal([fits], [replace(filled[0], codes=filled[0].codes[:, : CAP - 8])])
     failure = caught.value.failure
     assert failure.error_code == ErrorCode.REQUEST_TOO_LONG
     assert not failure.retryable
-    for number in (f"prompt {words}", f"voice {voice}", f"max_new_tokens {room + 1}", "384"):
+    for number in (f"prompt {words}", f"voice {voice}", f"max_new_tokens {2 * room + 1}", "384"):
         assert number in failure.error
+
+
+def test_a_full_chunk_fits_a_slot_of_the_default_length() -> None:
+    """500 characters in a voice of 30 s, a third slower than expected; and 32 such slots fit into 24 GB."""
+    length = WorkerSettings.model_fields["slot_length"].default
+    voice = 30 * FRAME_RATE + 9
+    words = 60 + (500 + 450) // 3  # of the layout; of text and transcript, at three characters a token
+    text = ("The leaders of the company promised that investment would follow before the winter. " * 6)[:500]
+    assert length - voice - words >= 1.35 * expected_seconds(text) * FRAME_RATE
+    # Bytes: 5.377e9 weights in bfloat16 and the codec's 0.2e9 in float32; 28 layers of 8 key heads.
+    weights = 2 * 5.377e9 + 4 * 0.2e9
+    slots = HIGGS_SLOTS * length * 28 * 2 * 8 * 128 * 2
+    prefixes = WorkerSettings.model_fields["prefix_cache_mb"].default << 20
+    assert weights + slots + prefixes < 22e9  # two are left for libraries and what the codec works with
 
 
 async def test_too_few_steps_for_a_frame_are_refused(engine: HiggsEngine) -> None:

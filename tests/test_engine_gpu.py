@@ -76,7 +76,7 @@ async def test_the_engine_speaks_on_the_device(tmp_path: Path) -> None:
         tmp_path / "codec",
         model="m",
         device="cuda",
-        options=EngineOptions(slots=3, slot_length=256),
+        options=EngineOptions(slots=3, slot_length=256, prefix_cache_bytes=1 << 20, voices=2),
     )
 
     async def say(seed: int) -> Spoken:
