@@ -22,7 +22,7 @@ from gpu_worker.resampling import in_place_of_torchaudio
 from gpu_worker.speaker import Waveform
 from narration.contract import FRAME_RATE, SAMPLE_RATE
 
-CODEBOOK_SIZE = BEGIN  # codes of the codec's own; the model's begin and end codes come after
+CODES = BEGIN  # of one codebook; the model's begin and end codes come after
 HOP = SAMPLE_RATE // FRAME_RATE  # samples in one frame
 
 MARGIN = 10  # frames; what a sample depends on lies within ten frames of its own, never further
@@ -111,8 +111,8 @@ class Codec:
         for codes in clips:
             if codes.ndim != 2 or len(codes) != CODEBOOKS:
                 raise ValueError(f"a clip's codes are [{CODEBOOKS}, frames], not {codes.shape}")
-            if codes.size and not (codes.min() >= 0 and codes.max() < CODEBOOK_SIZE):
-                raise ValueError(f"a code lies outside 0..{CODEBOOK_SIZE - 1}")
+            if codes.size and not (codes.min() >= 0 and codes.max() < CODES):
+                raise ValueError(f"a code lies outside 0..{CODES - 1}")
         waveforms = [np.empty(HOP * codes.shape[1], dtype=np.float32) for codes in clips]
         cuts = [window for row, codes in enumerate(clips) for window in windows(row, codes.shape[1])]
         for batch in _batches(cuts):
@@ -183,7 +183,7 @@ def _check(config: Any, folder: Path) -> None:
         ("samples per frame", config.hop_length, HOP),
         ("frames per second", config.frame_rate, FRAME_RATE),
         ("codebooks", config.num_quantizers, CODEBOOKS),
-        ("codebook size", config.codebook_size, CODEBOOK_SIZE),
+        ("codebook size", config.codebook_size, CODES),
     ):
         if found != needed:
             raise ModelError(f"the codec in {folder} has {name} {found}; this worker needs {needed}")

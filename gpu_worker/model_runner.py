@@ -14,8 +14,8 @@ from gpu_worker.decoder import Decoder, Run
 from gpu_worker.prefix_cache import PrefixCache
 from gpu_worker.prompt import Segment
 from gpu_worker.rows import NEVER, Rows
-from gpu_worker.sampler import MAX_RAS_WINDOW
 from gpu_worker.sequence import Sequence
+from narration.contract import MAX_RAS_WINDOW
 
 
 class Pending:

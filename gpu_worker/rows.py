@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from gpu_worker.delay_pattern import BEGIN, CODEBOOKS, END, SETTLING_STEPS, force
-from gpu_worker.sampler import MAX_RAS_WINDOW, Sampling, SamplingRows, sample
+from gpu_worker.sampler import Sampling, SamplingRows, sample
+from narration.contract import MAX_RAS_WINDOW
 
 NEVER = 1 << 30
 """A step that no row reaches: where a row's first end code stands before there is one."""

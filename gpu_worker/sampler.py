@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from gpu_worker.delay_pattern import BEGIN, CODEBOOKS
-
-MAX_RAS_WINDOW = 64
-"""Steps of history kept for repetition-aware sampling: the contract's longest window."""
+from narration.contract import MAX_RAS_WINDOW
 
 _WORD = 0xFFFFFFFF
 _DRAW, _REDRAW = 0, 1

@@ -21,6 +21,7 @@ MAX_SAMPLE_SECONDS = 30.0
 MAX_SAMPLE_BYTES = 20_000_000  # of an encoded voice sample, fetched or inline
 MAX_SAMPLE_CHARACTERS = MAX_SAMPLE_BYTES * 4 // 3 + 4  # as base64
 MIN_FRAME_CAP = 256  # the least `max_new_tokens` the pipeline sends: ten seconds of speech
+MAX_RAS_WINDOW = 64  # steps that repetition-aware sampling may look back
 MAX_FRAME_CAP = 8_192  # the most that a request may ask for
 
 DEFAULT_SYSTEM_PROMPT = "Generate audio following instruction."
@@ -108,8 +109,8 @@ class SynthesisRequest(BaseModel):
     scene: Annotated[str, Field(max_length=2_000)] = DEFAULT_SCENE
     previous_text: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)] | None = None
     previous_audio_base64: Annotated[str | None, Field(min_length=1, max_length=4_000_000, repr=False)] = None
-    ras_win_len: Annotated[int, Field(ge=0, le=64)] = 7
-    ras_win_max_num_repeat: Annotated[int, Field(ge=0, le=64)] = 2
+    ras_win_len: Annotated[int, Field(ge=0, le=MAX_RAS_WINDOW)] = 7
+    ras_win_max_num_repeat: Annotated[int, Field(ge=0, le=MAX_RAS_WINDOW)] = 2
     audio_format: Literal["wav", "flac"] = "wav"
     model: Annotated[str, Field(min_length=1, max_length=300)] | None = None
 
