@@ -7,12 +7,12 @@ from typing import Any
 
 from narration.budget import budget_for
 from narration.errors import Damaged, ManifestConflict, NarrationError
-from narration.ledger import Ledger
 from narration.planning import Change
 from narration.publishing import report_of
 from narration.script import Script
 from narration.settings import Settings
 from narration.store import Store
+from narration.tally import Tally
 from tasks.load import plan, preflight
 from tasks.master import master, workshop
 from tasks.publish import announce, publish, published_already
@@ -37,16 +37,16 @@ async def produce(
     `load` is called for every plan, since a retake goes by what is published at that moment.
     Raises `ChunksFailed` when some chunk has no clip, after all others are stored.
     """
-    ledger = Ledger(budget_for(settings, settings.engine_in_use()))
+    tally = Tally(budget_for(settings, settings.engine_in_use()))
     try:
         for _ in range(ROUNDS - 1):
             try:
-                return await _round(store, *await load(), narration_id, changes, ledger)
+                return await _round(store, *await load(), narration_id, changes, tally)
             except (Damaged, ManifestConflict):
                 continue
-        return await _round(store, *await load(), narration_id, changes, ledger)
+        return await _round(store, *await load(), narration_id, changes, tally)
     except NarrationError as error:
-        error.clips_stored = error.clips_stored or bool(ledger.made) or ledger.whole
+        error.clips_stored = error.clips_stored or bool(tally.made) or tally.whole
         raise
     finally:
         await release_clips(store)
@@ -59,26 +59,26 @@ async def _round(
     settings: Settings,
     narration_id: str,
     changes: Mapping[int, Change] | None,
-    ledger: Ledger,
+    tally: Tally,
 ) -> dict[str, Any]:
     planned = await plan(store, sealed(script), script_key, narration_id, settings, changes)
-    tell_step("plan", planned, ledger)
-    notes = await preflight(store, settings, sealed(planned), sealed(ledger))
-    await synthesize_missing(store, settings, planned, ledger, run=flow_run_id())
-    await show_chunks(planned, ledger)
-    await show_failure(planned, ledger, how_to_retry(planned))
-    ledger.require_all(planned, remedy=how_to_retry(planned))
-    clips = ledger.clips(planned)
+    tell_step("plan", planned, tally)
+    notes = await preflight(store, settings, sealed(planned), sealed(tally))
+    await synthesize_missing(store, settings, planned, tally, run=flow_run_id())
+    await show_chunks(planned, tally)
+    await show_failure(planned, tally, how_to_retry(planned))
+    tally.require_all(planned, remedy=how_to_retry(planned))
+    clips = tally.clips(planned)
     manifest = await published_already(store, settings, sealed(planned), sealed(clips))
     if manifest is None:
-        tell_step("master", planned, ledger)
+        tell_step("master", planned, tally)
         async with workshop() as folder:
             finished = await master(store, settings, sealed(planned), sealed(clips), folder)
-            tell_step("publish", planned, ledger)
+            tell_step("publish", planned, tally)
             manifest = await publish(
-                store, settings, sealed(planned), sealed(clips), sealed(finished), sealed(ledger)
+                store, settings, sealed(planned), sealed(clips), sealed(finished), sealed(tally)
             )
-    report = report_of(store, planned, manifest, ledger).model_copy(update={"notes": tuple(notes)})
+    report = report_of(store, planned, manifest, tally).model_copy(update={"notes": tuple(notes)})
     announce(report)
     await show_summary(store, report, manifest)
     return report.model_dump(mode="json")

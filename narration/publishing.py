@@ -8,7 +8,6 @@ from pathlib import Path
 
 from narration.captions import Cue
 from narration.finishing import Finished, finish_settings
-from narration.ledger import Ledger
 from narration.manifest import (
     SCHEMA_VERSION,
     ChapterEntry,
@@ -26,6 +25,7 @@ from narration.report import RunReport
 from narration.review import render_review
 from narration.settings import Settings
 from narration.store import AudioClip, Store
+from narration.tally import Tally
 from narration.timeline import MASTER_RATE, Placement
 from narration.voices import Voice
 
@@ -62,7 +62,7 @@ def publish(
     *,
     fingerprint: str,
     settings: Settings,
-    ledger: Ledger,
+    tally: Tally,
 ) -> Manifest:
     """Upload the files, then replace the manifest that `plan` was made from.
 
@@ -78,9 +78,7 @@ def publish(
     for kind, path in paths.items():
         stem = "captions" if kind in {"srt", "vtt"} else "narration"
         files.append(_publish_file(store, plan.narration_id, path, stem, kind))
-    manifest = describe(
-        plan, clips, finished, files, fingerprint=fingerprint, settings=settings, ledger=ledger
-    )
+    manifest = describe(plan, clips, finished, files, fingerprint=fingerprint, settings=settings, tally=tally)
     page = finished.srt.with_name("review.html")
     page.write_text(_review(store, manifest, clips, finished), encoding="utf-8")
     review = _publish_file(store, plan.narration_id, page, "review", "html")
@@ -125,12 +123,12 @@ def describe(
     *,
     fingerprint: str,
     settings: Settings,
-    ledger: Ledger,
+    tally: Tally,
 ) -> Manifest:
     """The manifest of a finished narration."""
     placements = {placement.chunk: placement for placement in finished.timeline.placements}
     chunks = [
-        _chunk_entry(planned, clips[planned.digest], placements[planned.chunk.index], ledger)
+        _chunk_entry(planned, clips[planned.digest], placements[planned.chunk.index], tally)
         for planned in plan.chunks
     ]
     loudness = finished.master.loudness
@@ -163,11 +161,11 @@ def describe(
         chunks=tuple(chunks),
         cues=tuple(_cue_entry(cue) for cue in finished.cues),
         cost=CostEntry(
-            jobs=sum(made.jobs for made in ledger.made.values()),
-            execution_seconds=round(ledger.budget.execution_seconds, 3),
+            jobs=sum(made.jobs for made in tally.made.values()),
+            execution_seconds=round(tally.budget.execution_seconds, 3),
             price_per_second=plan.estimate.price_per_second,
-            price=round(ledger.budget.spent, 6),
-            speech_seconds=round(sum(made.clip.seconds for made in ledger.made.values()), 3),
+            price=round(tally.budget.spent, 6),
+            speech_seconds=round(sum(made.clip.seconds for made in tally.made.values()), 3),
         ),
     )
 
@@ -178,8 +176,8 @@ def _voice_entry(voice: Voice | None) -> VoiceEntry | None:
     return VoiceEntry(name=voice.name, sha256=voice.sha256, transcript=voice.transcript)
 
 
-def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, ledger: Ledger) -> ChunkEntry:
-    made = ledger.made.get(planned.digest)
+def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, tally: Tally) -> ChunkEntry:
+    made = tally.made.get(planned.digest)
     sidecar = clip.sidecar
     return ChunkEntry(
         index=planned.chunk.index,
@@ -239,9 +237,9 @@ def _cue_entry(cue: Cue) -> CueEntry:
     )
 
 
-def report_of(store: Store, plan: Plan, manifest: Manifest, ledger: Ledger) -> RunReport:
+def report_of(store: Store, plan: Plan, manifest: Manifest, tally: Tally) -> RunReport:
     """The run's report, with where everything lies."""
-    return ledger.report(
+    return tally.report(
         plan,
         manifest=store.locate(f"narrations/{plan.narration_id}/manifest.json"),
         files={entry.kind: store.locate(entry.key) for entry in manifest.files},

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from narration.ledger import Ledger
 from narration.planning import Change, Plan, make_plan
 from narration.preflight import require_ready
 from narration.script import Script
 from narration.settings import Settings
 from narration.sources import read_narrated, read_reference, read_text
 from narration.store import Store
+from narration.tally import Tally
 from narration.voices import choose_voice
 from tasks.retrying import BRIEFLY, is_the_store_stuttering, store_task
 from tasks.runs import flow_run_id
@@ -71,7 +71,7 @@ async def load_narrated(store: Store, settings: Settings, narration_id: str) -> 
     retry_condition_fn=is_the_store_stuttering,
     cache_policy=NO_CACHE,
 )
-async def preflight(store: Store, settings: Settings, planned: Plan, ledger: Ledger) -> list[str]:
+async def preflight(store: Store, settings: Settings, planned: Plan, tally: Tally) -> list[str]:
     """Refuse in seconds what would fail after it was paid for; returns what could not be checked."""
-    ledger.budget.require_room(planned.estimate.price)
+    tally.budget.require_room(planned.estimate.price)
     return await require_ready(store, settings, planned)

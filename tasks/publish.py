@@ -9,12 +9,12 @@ from prefect.events import emit_event
 
 from narration import publishing
 from narration.finishing import Finished, fingerprint
-from narration.ledger import Ledger
 from narration.manifest import Manifest
 from narration.planning import Plan
 from narration.report import RunReport
 from narration.settings import Settings
 from narration.store import AudioClip, Store
+from narration.tally import Tally
 from tasks.retrying import store_task
 
 PUBLISHED = "narration.published"
@@ -42,7 +42,7 @@ async def publish(
     plan: Plan,
     clips: Mapping[str, AudioClip],
     finished: Finished,
-    ledger: Ledger,
+    tally: Tally,
 ) -> Manifest:
     """Upload the files and replace the manifest."""
     return await asyncio.to_thread(
@@ -53,7 +53,7 @@ async def publish(
         finished,
         fingerprint=fingerprint(plan, clips, settings),
         settings=settings,
-        ledger=ledger,
+        tally=tally,
     )
 
 

@@ -15,13 +15,13 @@ from prefect.artifacts import (
     aupdate_progress_artifact,
 )
 
-from narration.ledger import Ledger
 from narration.manifest import Manifest
 from narration.markup import plain
 from narration.planning import Plan, PlannedChunk
 from narration.progress import Progress, tell
 from narration.report import RunReport
 from narration.store import Store
+from narration.tally import Tally
 from tasks.pages import MAX_ROWS, best_effort
 
 SECONDS_BETWEEN_UPDATES = 2.0  # of the progress artifact
@@ -29,21 +29,21 @@ SECONDS_BETWEEN_TELLS = 0.5  # of a terminal: each walks over all chunks, once f
 TABLE_TEXT = 120  # characters of a chunk's text shown
 
 
-def tell_step(step: str, plan: Plan, ledger: Ledger) -> None:
+def tell_step(step: str, plan: Plan, tally: Tally) -> None:
     """Tell a listening terminal how far the run is."""
-    made, cached, failed = ledger.counts(plan)
+    made, cached, failed = tally.counts(plan)
     waiting = sum(
-        entry.clip is None and entry.digest not in ledger.made and entry.digest not in ledger.failed
+        entry.clip is None and entry.digest not in tally.made and entry.digest not in tally.failed
         for entry in plan.chunks
     )
-    tell(Progress(step, len(plan.chunks), cached - waiting, made, failed, ledger.budget.spent))
+    tell(Progress(step, len(plan.chunks), cached - waiting, made, failed, tally.budget.spent))
 
 
 @asynccontextmanager
-async def progress_shown(plan: Plan, ledger: Ledger) -> AsyncIterator[None]:
+async def progress_shown(plan: Plan, tally: Tally) -> AsyncIterator[None]:
     """Keep terminal and progress artifact moving while clips are made."""
     artifact: UUID | None = None
-    shown = _percent(plan, ledger)
+    shown = _percent(plan, tally)
     with best_effort():
         artifact = await acreate_progress_artifact(
             progress=shown,
@@ -53,7 +53,7 @@ async def progress_shown(plan: Plan, ledger: Ledger) -> AsyncIterator[None]:
 
     async def move() -> None:
         nonlocal shown
-        now = _percent(plan, ledger)
+        now = _percent(plan, tally)
         if artifact is not None and now != shown:
             with best_effort():
                 await aupdate_progress_artifact(artifact, progress=now)
@@ -66,7 +66,7 @@ async def progress_shown(plan: Plan, ledger: Ledger) -> AsyncIterator[None]:
 
     async def keep_telling() -> None:
         while True:
-            tell_step("synthesize", plan, ledger)
+            tell_step("synthesize", plan, tally)
             await asyncio.sleep(SECONDS_BETWEEN_TELLS)
 
     going_on = [asyncio.create_task(keep_moving()), asyncio.create_task(keep_telling())]
@@ -75,22 +75,22 @@ async def progress_shown(plan: Plan, ledger: Ledger) -> AsyncIterator[None]:
     finally:
         for task in going_on:
             task.cancel()
-        tell_step("synthesize", plan, ledger)
+        tell_step("synthesize", plan, tally)
     await move()
 
 
-def _percent(plan: Plan, ledger: Ledger) -> float:
-    at_hand = sum(entry.clip is not None or entry.digest in ledger.made for entry in plan.chunks)
+def _percent(plan: Plan, tally: Tally) -> float:
+    at_hand = sum(entry.clip is not None or entry.digest in tally.made for entry in plan.chunks)
     return round(100 * at_hand / len(plan.chunks), 1)
 
 
-async def show_chunks(plan: Plan, ledger: Ledger) -> None:
+async def show_chunks(plan: Plan, tally: Tally) -> None:
     """A table of chunks: what each is, where its clip came from, what it cost.
 
     Of more than `MAX_ROWS` those a person has something to do with stay: what failed, then what
     is doubtful, then what this run made.
     """
-    rows = [_row(entry, ledger) for entry in plan.chunks]
+    rows = [_row(entry, tally) for entry in plan.chunks]
     left_out = ""
     if len(rows) > MAX_ROWS:
         left_out = f". {len(rows) - MAX_ROWS} of {len(rows)} are left out; the manifest has them all"
@@ -108,9 +108,9 @@ def _unremarkable(row: dict[str, Any]) -> tuple[bool, bool, bool]:
     return row["state"] != "failed", not row["doubts"], row["state"] != "synthesized"
 
 
-def _row(entry: PlannedChunk, ledger: Ledger) -> dict[str, Any]:
-    made = ledger.made.get(entry.digest)
-    failure = ledger.failed.get(entry.digest)
+def _row(entry: PlannedChunk, tally: Tally) -> dict[str, Any]:
+    made = tally.made.get(entry.digest)
+    failure = tally.failed.get(entry.digest)
     clip = made.clip if made else entry.clip
     text = entry.text if len(entry.text) <= TABLE_TEXT else entry.text[: TABLE_TEXT - 1] + "…"
     state = "failed" if failure else "synthesized" if made else "cached"
@@ -123,7 +123,7 @@ def _row(entry: PlannedChunk, ledger: Ledger) -> dict[str, Any]:
         "take": entry.choice.take,
         "attempts": len(sidecar.refused) + 1 if sidecar else None,
         "seed": str(sidecar.seed) if sidecar else None,
-        "cost $": round(ledger.budget.price_of(made.execution_seconds), 6) if made else 0,
+        "cost $": round(tally.budget.price_of(made.execution_seconds), 6) if made else 0,
         "doubts": plain("; ".join(faults) if failure is None else str(failure)[:300]),
         "text": plain(text),
     }
@@ -160,9 +160,9 @@ async def show_summary(store: Store, report: RunReport, manifest: Manifest) -> N
         )
 
 
-async def show_failure(plan: Plan, ledger: Ledger, remedy: str) -> None:
+async def show_failure(plan: Plan, tally: Tally, remedy: str) -> None:
     """Which chunks have no clip, why, and what to do next; nothing for a run without failures."""
-    failures = ledger.failures(plan)
+    failures = tally.failures(plan)
     if not failures:
         return
     lines = [

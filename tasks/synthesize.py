@@ -12,12 +12,12 @@ from prefect.concurrency.asyncio import concurrency
 
 from narration.contract import ErrorCode
 from narration.errors import EndpointError, EndpointRefused, InputError, JobFailed, StoreRefused
-from narration.ledger import Ledger
 from narration.planning import Plan, PlannedChunk
 from narration.preflight import open_endpoint
 from narration.settings import Settings
 from narration.store import Store
 from narration.synthesis import Made, Synthesizer
+from narration.tally import Tally
 from narration.voice_transport import VoiceTransport
 from tasks.report import progress_shown
 from tasks.retrying import JITTER, PATIENTLY, is_transient
@@ -73,10 +73,10 @@ async def _held(limit: str | None) -> AsyncIterator[None]:
         yield
 
 
-async def synthesize_missing(store: Store, settings: Settings, plan: Plan, ledger: Ledger, run: str) -> None:
+async def synthesize_missing(store: Store, settings: Settings, plan: Plan, tally: Tally, run: str) -> None:
     """Make every distinct missing clip, `settings.concurrency` at once; the first goes alone.
 
-    What was made and what failed stands in `ledger`; only cancellation is raised. After a
+    What was made and what failed stands in `tally`; only cancellation is raised. After a
     failure that concerns every chunk nothing more is submitted, and the rest fail with it.
     """
     chains = _chains(plan)
@@ -85,17 +85,17 @@ async def synthesize_missing(store: Store, settings: Settings, plan: Plan, ledge
     voice = await asyncio.to_thread(VoiceTransport.of, store, plan.voice, settings)
     async with open_endpoint(settings) as endpoint:
         synthesizer = Synthesizer(
-            store, endpoint, settings=settings, voice=voice, budget=ledger.budget, run=run
+            store, endpoint, settings=settings, voice=voice, budget=tally.budget, run=run
         )
         try:
-            async with progress_shown(plan, ledger):
-                await _run_chains(chains, synthesizer, settings, ledger)
+            async with progress_shown(plan, tally):
+                await _run_chains(chains, synthesizer, settings, tally)
         finally:
             synthesizer.close()
 
 
 async def _run_chains(
-    chains: list[list[PlannedChunk]], synthesizer: Synthesizer, settings: Settings, ledger: Ledger
+    chains: list[list[PlannedChunk]], synthesizer: Synthesizer, settings: Settings, tally: Tally
 ) -> None:
     stopped: list[BaseException] = []
     tried = {planned.digest: asyncio.Event() for chain in chains for planned in chain}
@@ -104,7 +104,7 @@ async def _run_chains(
         for planned in chain:
             if planned.previous in tried:  # it is of an earlier chain, or of this one: no waiting in a circle
                 await tried[planned.previous].wait()
-            await _attempt(planned, synthesizer, settings, ledger, stopped)
+            await _attempt(planned, synthesizer, settings, tally, stopped)
             tried[planned.digest].set()
 
     await run(chains[0])
@@ -123,21 +123,21 @@ async def _attempt(
     planned: PlannedChunk,
     synthesizer: Synthesizer,
     settings: Settings,
-    ledger: Ledger,
+    tally: Tally,
     stopped: list[BaseException],
 ) -> None:
-    """Make one clip and note in `ledger` what came of it; `stopped` says why nothing more may start."""
+    """Make one clip and note in `tally` what came of it; `stopped` says why nothing more may start."""
     if stopped:
-        ledger.failed[planned.digest] = stopped[0]
+        tally.failed[planned.digest] = stopped[0]
         return
     try:
-        ledger.made[planned.digest] = await synthesize(
+        tally.made[planned.digest] = await synthesize(
             planned.chunk.index, sealed(planned), sealed(synthesizer), settings.endpoint_limit
         )
-        ledger.failed.pop(planned.digest, None)
+        tally.failed.pop(planned.digest, None)
     except Exception as error:  # noqa: BLE001  # one chunk's bug must not cost the others' clips
-        ledger.failed[planned.digest] = error
-        if concerns_every_chunk(error) or (not ledger.made and isinstance(error, EndpointError)):
+        tally.failed[planned.digest] = error
+        if concerns_every_chunk(error) or (not tally.made and isinstance(error, EndpointError)):
             stopped.append(error)
 
 

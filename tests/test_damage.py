@@ -19,7 +19,6 @@ from narration.budget import budget_for
 from narration.continuity import cut_context
 from narration.errors import Damaged
 from narration.finishing import finish
-from narration.ledger import Ledger
 from narration.manifest import ChunkEntry
 from narration.planning import Plan, PlannedChunk, make_plan
 from narration.publishing import _chunk_entry
@@ -27,6 +26,7 @@ from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import ClipSidecar, Store, open_store
 from narration.store.layout import sidecar_key
+from narration.tally import Tally
 from narration.timeline import Placement
 from tasks.report import _row
 
@@ -120,7 +120,7 @@ def test_a_sidecar_with_one_field_altered_is_a_miss_or_a_clip_like_any_other(
     clip = store.find_clip(planned.digest)
     if clip is None:
         return
-    account = Ledger(budget_for(read_settings(engine="draft"), "draft"))
+    account = Tally(budget_for(read_settings(engine="draft"), "draft"))
     json.dumps(_row(replace(planned, clip=clip), account), allow_nan=False)
     entry = _chunk_entry(planned, clip, Placement(1, 0, 10, 0, 5, 5, 0.0), account)
     assert ChunkEntry.model_validate_json(entry.model_dump_json()) == entry

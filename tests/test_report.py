@@ -11,13 +11,13 @@ import pytest
 from store_kit import sidecar_of
 
 from narration.budget import budget_for
-from narration.ledger import Ledger
 from narration.planning import Plan, make_plan
 from narration.progress import Progress, listening
 from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import AudioClip, open_store
 from narration.synthesis import Made
+from narration.tally import Tally
 from tasks import report
 
 FLAC = b"fLaC and so on"
@@ -40,9 +40,9 @@ def planned(folder: Path, chunks: int) -> Plan:
     return plan
 
 
-def ledger() -> Ledger:
+def tally() -> Tally:
     """Nothing made, nothing failed."""
-    return Ledger(budget_for(read_settings(engine="draft"), "draft"))
+    return Tally(budget_for(read_settings(engine="draft"), "draft"))
 
 
 def clip(digest: str, *faults: str) -> AudioClip:
@@ -51,10 +51,10 @@ def clip(digest: str, *faults: str) -> AudioClip:
     return AudioClip(digest, f"clips/{digest}.flac", sidecar)
 
 
-def make(ledger: Ledger, plan: Plan, index: int) -> None:
+def make(tally: Tally, plan: Plan, index: int) -> None:
     """Chunk `index` was made in this run."""
     digest = plan.chunks[index - 1].digest
-    ledger.made[digest] = Made(clip(digest), 1, 0.5)
+    tally.made[digest] = Made(clip(digest), 1, 0.5)
 
 
 def doubtful(plan: Plan, index: int, fault: str) -> Plan:
@@ -81,7 +81,7 @@ async def test_a_terminal_hears_of_the_beginning_and_of_the_end(
     tmp_path: Path, shown: list[dict[str, Any]]
 ) -> None:
     """However quickly clips are made, and however it ends: first where it stands, last where it got to."""
-    plan, account = planned(tmp_path, 3), ledger()
+    plan, account = planned(tmp_path, 3), tally()
     told: list[Progress] = []
 
     async def fails() -> None:
@@ -106,7 +106,7 @@ async def test_what_is_told_does_not_grow_with_the_clips(
 ) -> None:
     """Each telling walks over all chunks: a telling for each clip would cost the square of the script."""
     monkeypatch.setattr(report, "SECONDS_BETWEEN_TELLS", 3_600)
-    plan, account = planned(tmp_path, 20), ledger()
+    plan, account = planned(tmp_path, 20), tally()
     told: list[Progress] = []
     with listening(told.append):
         async with report.progress_shown(plan, account):
@@ -122,7 +122,7 @@ async def test_a_table_too_long_for_a_browser_keeps_what_a_person_should_see(
 ) -> None:
     """Failed before doubtful before new, in the script's order, and it says how many are left out."""
     monkeypatch.setattr(report, "MAX_ROWS", 4)
-    plan, account = planned(tmp_path, 12), ledger()
+    plan, account = planned(tmp_path, 12), tally()
     account.failed[plan.chunks[10].digest] = RuntimeError("never | came")
     plan = doubtful(plan, 9, "clipping: half of it")
     make(account, plan, 5)
@@ -144,6 +144,6 @@ async def test_a_table_too_long_for_a_browser_keeps_what_a_person_should_see(
 async def test_a_table_that_fits_is_whole(tmp_path: Path, shown: list[dict[str, Any]]) -> None:
     """Every chunk once, in order."""
     plan = planned(tmp_path, 5)
-    await report.show_chunks(plan, ledger())
+    await report.show_chunks(plan, tally())
     assert [row["chunk"] for row in shown[0]["table"]] == [1, 2, 3, 4, 5]
     assert "left out" not in shown[0]["description"]

@@ -33,7 +33,7 @@ from narration.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from narration.store import JobRecord, Store, atomic, ledger, open_store, validate_id
+from narration.store import JobRecord, Store, atomic, open_store, validate_id
 from narration.store.layout import audio_key, job_key, manifest_key, sidecar_key
 from narration.store.lock import exclusive
 from narration.store.objects import check_key
@@ -750,7 +750,7 @@ def test_a_folder_that_may_not_be_written_is_refused(folder: Path) -> None:
 
 def test_a_disk_with_hardly_any_room_fails_the_probe(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A narration would run out of it half way, so it is refused before the first clip is paid."""
-    monkeypatch.setattr(ledger, "MIN_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr("narration.store.store.MIN_FREE_BYTES", 1 << 62)
     with pytest.raises(StoreRefused, match="MB of room left"):
         open_store(str(folder)).check_writable()
 

@@ -7,15 +7,15 @@ before. Bytes stop here: above the store travel references.
 
 `open_store` is the way in. What the rooms of this package hold: `objects` the primitives
 both backends share, `folder` and `s3` the backends, `layout` the keys, `clips`, `jobs`,
-`scripts`, `samples` and `narrations` what is kept under them, `ledger` all of it together.
+`scripts`, `samples` and `narrations` what is kept under them, `store` all of it together.
 """
 
 from narration.store.clips import AudioClip, ClipJob, ClipQuality, ClipSidecar, RefusedAttempt
 from narration.store.jobs import JobRecord
 from narration.store.layout import is_slug, sample_key, validate_id
-from narration.store.ledger import Store, open_store
 from narration.store.narrations import PublishedFile
 from narration.store.objects import LINK_SECONDS, Info
+from narration.store.store import Store, open_store
 
 __all__ = [
     "LINK_SECONDS",

@@ -13,7 +13,7 @@ from narration.synthesis import Made
 
 
 @dataclass(slots=True)
-class Ledger:
+class Tally:
     """Clips made and failures met, by digest; money by way of the budget."""
 
     budget: Budget

@@ -1,0 +1,108 @@
+"""What a run says of itself: made, cached and failed chunks, and what a missing clip is called."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from store_kit import sidecar_of
+
+from narration.budget import budget_for
+from narration.errors import ChunksFailed, Damaged, EndpointUnavailable, JobFailed
+from narration.planning import Plan, make_plan
+from narration.script import parse_script
+from narration.settings import read_settings
+from narration.store import AudioClip, open_store
+from narration.synthesis import Made
+from narration.tally import Tally
+
+FLAC = b"fLaC and so on"
+SCRIPT = "\n\n".join(
+    f"This is paragraph {number}, which is long enough to be a chunk of its own, without a neighbour."
+    for number in (1, 2, 3, 1)
+)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    """Four chunks of which the first and the last say the same; nothing is stored."""
+    made = make_plan(
+        open_store(str(tmp_path / "store")),
+        parse_script(SCRIPT.encode(), name="four.md"),
+        narration_id="four",
+        settings=read_settings(engine="draft"),
+        voice=None,
+    )
+    assert len(made.chunks) == 4
+    return made
+
+
+@pytest.fixture
+def tally() -> Tally:
+    return Tally(budget_for(read_settings(engine="draft"), "draft"))
+
+
+def clip(digest: str) -> AudioClip:
+    """A stored clip."""
+    return AudioClip(digest, f"clips/{digest}.flac", sidecar_of(digest, FLAC))
+
+
+def with_clips(plan: Plan, *indices: int) -> Plan:
+    """`plan` with those chunks stored before the run."""
+    chunks = [
+        replace(entry, clip=clip(entry.digest)) if entry.chunk.index in indices else entry
+        for entry in plan.chunks
+    ]
+    return replace(plan, chunks=tuple(chunks))
+
+
+def test_a_clip_that_two_chunks_share_is_made_once_and_counted_twice(plan: Plan, tally: Tally) -> None:
+    """The counts are of chunks, so that they add up to the narration."""
+    tally.made[plan.chunks[0].digest] = Made(clip(plan.chunks[0].digest), 1, 0.5)
+    assert tally.counts(with_clips(plan, 2)) == (2, 2, 0)
+
+
+def test_a_clip_that_another_run_stored_meanwhile_is_cached(plan: Plan, tally: Tally) -> None:
+    """It was found, not made, though the plan had it missing."""
+    digest = plan.chunks[1].digest
+    tally.made[digest] = Made(clip(digest), 0, 0.0, found=True)
+    tally.failed[plan.chunks[2].digest] = RuntimeError("no")
+    assert tally.counts(with_clips(plan, 1, 4)) == (0, 3, 1)
+    assert digest in tally.clips(plan)
+
+
+def test_every_chunk_without_a_clip_is_named_with_its_reason(plan: Plan, tally: Tally) -> None:
+    """A failed chunk says why, one that was never tried says so, and the run's report comes along."""
+    tally.failed[plan.chunks[1].digest] = JobFailed("it broke")
+    with pytest.raises(
+        ChunksFailed, match=r"2 of 4 chunks failed, 2 are stored: chunk 2: it broke"
+    ) as raised:
+        tally.require_all(with_clips(plan, 1, 4), remedy="again")
+    assert set(raised.value.failures) == {2, 3}
+    assert "never finished" in raised.value.failures[3]
+    assert raised.value.report["failed"] == 1
+    assert not tally.whole
+
+
+def test_what_stopped_a_run_before_its_first_clip_is_said_plainly(plan: Plan, tally: Tally) -> None:
+    """Four chunks that failed for one cause are that cause, with its own remedy."""
+    cause = EndpointUnavailable("nobody answers")
+    tally.failed = dict.fromkeys((entry.digest for entry in plan.chunks), cause)
+    with pytest.raises(EndpointUnavailable, match="nobody answers"):
+        tally.require_all(plan, remedy="again")
+
+
+def test_a_stored_clip_that_proves_damaged_asks_for_another_plan(plan: Plan, tally: Tally) -> None:
+    """Others continue from it: their failures are forgotten with it, and the next plan makes it again."""
+    tally.failed[plan.chunks[1].digest] = Damaged("its bytes are others")
+    tally.failed[plan.chunks[2].digest] = RuntimeError("no context")
+    with pytest.raises(Damaged):
+        tally.require_all(with_clips(plan, 1, 4), remedy="again")
+    assert tally.failed == {}
+
+
+def test_a_whole_narration_passes_and_is_remembered(plan: Plan, tally: Tally) -> None:
+    """What goes wrong after that costs no clip, and the exit status says so."""
+    tally.require_all(with_clips(plan, 1, 2, 3, 4), remedy="again")
+    assert tally.whole
