@@ -3,7 +3,9 @@
 Each narration is four chunks through the real client, worker loop, S3 server and Prefect server,
 with one to three faults of the matrix at once. It must end identical to the undisturbed one, or
 fail with a typed error; then the faults are lifted and the rerun must complete it. Jobs paid never
-exceed chunks plus what the faults destroyed. Prints what was met, how it ended, what was paid.
+exceed chunks plus what the faults destroyed. At the end the whole network, Prefect's server with
+it, is gone for a minute, with the pauses between tries as they are in earnest. Prints what was
+met, how it ended, what was paid.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--narrations", type=int, default=40, help="with random faults")
     parser.add_argument("--kills", type=int, default=25, help="pipelines killed at random points")
+    parser.add_argument("--outage", type=float, default=60.0, help="seconds without a network, once")
     parser.add_argument("--each", action="store_true", help="every fault of the matrix once, alone")
     parser.add_argument("--minutes", type=float, default=60.0, help="start nothing new after these")
     asked = parser.parse_args()
@@ -102,7 +105,8 @@ class Storm:
             self.prefect_url = stack.enter_context(running_server(home / "server"))
             self.backstage.open()
             stack.callback(self.backstage.close)
-            stack.enter_context(short_pauses())
+            pauses = stack.enter_context(ExitStack())
+            pauses.enter_context(short_pauses())
             reference = Scene(self.backstage, self.prefect_url)
             reference.run()
             self.reference = reference.published()
@@ -114,6 +118,9 @@ class Storm:
                 self.one(" + ".join(sorted(fault.name for fault in chosen)), chosen)
             for _ in range(self.asked.kills):
                 self.kill(self.dice.randrange(REQUESTS))
+            pauses.close()
+            if self.asked.outage:
+                self.outage(self.asked.outage, home / "restarted")
         self.print_table()
         return 1 if self.broken else 0
 
@@ -124,6 +131,24 @@ class Storm:
         scene = self._scene()
         for fault in faults:
             fault.arrange(scene)
+        self._run(name, scene, CHUNKS + sum(fault.lost for fault in faults))
+
+    def outage(self, seconds: float, home: Path) -> None:
+        """A narration that loses endpoint, store and Prefect's server for so long."""
+        from chaos_kit import RestartableServer
+        from matrix_kit import outage
+
+        home.mkdir()
+        scene = self._scene()
+        with RestartableServer(home, seconds) as prefect:
+            scene.prefect_url = prefect.url
+            outage(scene, seconds, prefect.restart_soon)
+            name = f"network gone for {seconds:g} s"
+            # At most the jobs in flight whose records could not be written.
+            self._run(name, scene, CHUNKS + CHUNKS - 1)
+        self._require("identical" in self.rows[name].outcomes, f"{name}: it was not waited out")
+
+    def _run(self, name: str, scene: Scene, allowed: int) -> None:
         outcome = "identical"
         try:
             scene.run()
@@ -133,7 +158,7 @@ class Storm:
         except Exception as error:  # noqa: BLE001  # anything else is what this looks for
             outcome = f"broke: {error!r}"
             self.broken.append(f"{name}: {error!r}")
-        self._finish(name, scene, outcome, CHUNKS + sum(fault.lost for fault in faults))
+        self._finish(name, scene, outcome, allowed)
 
     def kill(self, request: int) -> None:
         """A pipeline killed when it makes that request of its store, then run again."""

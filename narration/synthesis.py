@@ -98,13 +98,14 @@ class Synthesizer:
             if record is not None:  # of a run that died between storing the clip and forgetting its job
                 await self._in_thread(lambda: self._store.drop_job(identity))
             return Made(stored, 0, 0.0, found=True)
+        context = None if planned.previous is None else await self._context(planned.previous)
         tally = _Tally()
         best: Candidate | None = None
         first = record.attempt if record and record.attempt <= self._settings.attempts else 1
         for attempt in range(first, self._settings.attempts + 1):
             seed = self._seed(planned, attempt)
             try:
-                result = await self._speak(planned, attempt, seed, record, tally)
+                result = await self._speak(planned, context, attempt, seed, record, tally)
                 candidate = await self._in_thread(
                     partial(examine, planned, result, attempt=attempt, seed=seed)
                 )
@@ -134,7 +135,13 @@ class Synthesizer:
         return asked if asked is not None and attempt == 1 else attempt_seed(planned.digest, attempt)
 
     async def _speak(
-        self, planned: PlannedChunk, attempt: int, seed: int, record: JobRecord | None, tally: _Tally
+        self,
+        planned: PlannedChunk,
+        context: Context | None,
+        attempt: int,
+        seed: int,
+        record: JobRecord | None,
+        tally: _Tally,
     ) -> JobResult:
         """The result of the recorded job if it can still be had, else of a new one."""
         if record is not None and record.attempt == attempt and record.endpoint == self._endpoint.endpoint_id:
@@ -142,8 +149,8 @@ class Synthesizer:
             if resumed is not None:
                 return resumed
         request = self._voice.attach(planned.request).model_copy(update={"seed": seed})
-        if planned.previous is not None:
-            request = _with_context(request, await self._context(planned.previous))
+        if context is not None:
+            request = _with_context(request, context)
         async with self._budget.job(expected_seconds(planned.text)):
 
             async def remember(job_id: str) -> None:

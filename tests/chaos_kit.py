@@ -191,6 +191,7 @@ class Scene:
         self.backstage = backstage
         self.prefix = f"chaos/{os.getpid()}-{next(_numbers)}"
         self.id = "four-draft"
+        self.text = FOUR_CHUNKS
         self.prefect_url = prefect_url
         self.env = aws_env(backstage.s3.url) | {
             "NARRATION_STORE": f"s3://{BUCKET}/{self.prefix}",
@@ -209,7 +210,7 @@ class Scene:
         from flows.narrate import narrate
 
         with temporary_settings({PREFECT_API_URL: self.prefect_url, PREFECT_LOGGING_TO_API_ENABLED: False}):
-            report: dict[str, Any] = await narrate(narration_id="four", text=FOUR_CHUNKS)
+            report: dict[str, Any] = await narrate(narration_id="four", text=self.text)
             return report
 
     def run(self) -> dict[str, Any]:
@@ -229,7 +230,7 @@ class Scene:
         """The command, in a process of its own, to be killed."""
         script = "four.md"
         with open(script, "w", encoding="utf-8") as file:  # noqa: PTH123  # the test's own folder
-            file.write(FOUR_CHUNKS)
+            file.write(self.text)
         return subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "run", script, "--json"],
             env=os.environ | self.env,

@@ -173,14 +173,16 @@ def _duplicate(worker: Proxy) -> None:
     worker.rule("GET", TAKEN, act, times=ALWAYS)
 
 
-def _outage(scene: Scene, seconds: float) -> None:
-    """Once a second job was accepted, neither endpoint nor store can be reached."""
+def outage(scene: Scene, seconds: float, also: Callable[[], object] | None = None) -> None:
+    """Once a second job was accepted, neither endpoint nor store can be reached; `also` is done then."""
     backstage = scene.backstage
 
     def pull_the_plug() -> None:
         def go() -> None:
             for proxy in (backstage.client, backstage.s3):
                 backstage.call(proxy.vanish())
+            if also is not None:
+                also()
             time.sleep(seconds)
             for proxy in (backstage.client, backstage.s3):
                 backstage.call(proxy.appear())
@@ -198,6 +200,16 @@ def _jump(scene: Scene) -> None:
 
     scene.backstage.client.rule("POST", "/run$", does_afterwards(jump), skip=1)
 
+
+FOR_GOOD = Fault(
+    "job FAILED for good: the engine cannot say it",
+    _second_job(
+        _ended(status="FAILED", error="no", output={"error_code": "engine_failure", "retryable": False})
+    ),
+    ends="fails",
+    lost=1,
+    says=("chunk ", "engine_failure", "start the same command again"),
+)
 
 ENDPOINT = [
     Fault("answer to a submission lost", _client("POST", "/run$", loses_answer, skip=1), lost=1),
@@ -229,19 +241,7 @@ ENDPOINT = [
         _second_job(_ended(status="FAILED", error="no memory", output={"error_code": "out_of_memory"})),
         lost=1,
     ),
-    Fault(
-        "job FAILED for good: the engine cannot say it",
-        _second_job(
-            _ended(
-                status="FAILED",
-                error="no",
-                output={"error_code": "engine_failure", "retryable": False},
-            )
-        ),
-        ends="fails",
-        lost=1,
-        says=("chunk ", "engine_failure", "start the same command again"),
-    ),
+    FOR_GOOD,
     Fault(
         "job CANCELLED by somebody else",
         _second_job(_ended(status="CANCELLED")),
@@ -326,6 +326,6 @@ STORE = [
 ]
 
 OTHER = [
-    Fault("network gone for a while", lambda scene: _outage(scene, 3.0), lost=1),
+    Fault("network gone for a while", lambda scene: outage(scene, 3.0), lost=1),
     Fault("an hour passes at the endpoint", _jump, lost=3),
 ]

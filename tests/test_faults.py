@@ -24,7 +24,7 @@ from chaos_kit import (
     scene,
     undisturbed,
 )
-from matrix_kit import CLIP, ENDPOINT, MANIFEST, OTHER, RECORD, SIDECAR, STORE, WORKER, Fault
+from matrix_kit import CLIP, ENDPOINT, FOR_GOOD, MANIFEST, OTHER, RECORD, SIDECAR, STORE, WORKER, Fault
 from proxy_kit import does_afterwards, does_first, drops, falls_silent
 
 from narration.errors import NarrationError
@@ -92,6 +92,51 @@ def test_a_sidecar_of_another_clip_and_a_sidecar_alone_are_no_clips(
     assert scene.run()["synthesized"] == 3
     assert scene.backstage.jobs == 3
     assert scene.published() == undisturbed
+
+
+PARAGRAPH = """\
+The lamp on the landing had been burning since the early afternoon, and nobody had seen it lit.
+They went up to it one after the other, with a hand on the rail, and none of them said a word.
+At the top of the stairs they found the door wide open, and the room behind it full of smoke.
+It was the stove, of course, as it had been the stove in each of the winters before this one.
+"""
+
+
+@pytest.fixture
+def continued(scene: Scene) -> Scene:
+    """One paragraph of four chunks, each of which continues from the one before."""
+    scene.text = PARAGRAPH
+    scene.env |= {"NARRATION_CONTINUITY": "true", "NARRATION_CHUNK_CHARACTERS": "100"}
+    return scene
+
+
+def test_a_damaged_clip_that_others_continue_from_is_made_again_before_them(continued: Scene) -> None:
+    """Nothing continues from altered sound: the clip is made again, then what was missing after it."""
+    continued.run()
+    assert continued.backstage.jobs == CHUNKS
+    whole = continued.published()
+    _, second, third, _ = (chunk["digest"] for chunk in whole.manifest["chunks"])
+    (flac,) = continued.keys(second, ".flac")
+    continued.replace(flac, lambda data: data[:500] + bytes([data[500] ^ 1]) + data[501:])
+    continued.delete(*continued.keys(third), *continued.keys("/narrations/"))
+    continued.backstage.settle()
+    assert continued.run()["synthesized"] == 2
+    assert continued.backstage.jobs == 2
+    assert continued.published() == whole
+    assert continued.leftovers() == []
+
+
+def test_nothing_is_spoken_on_from_a_chunk_that_failed(continued: Scene) -> None:
+    """Those after it in its paragraph cost no job, name the reason, and come with the next run."""
+    FOR_GOOD.arrange(continued)
+    with pytest.raises(NarrationError) as failure:
+        continued.run()
+    assert "3 of 4 chunks failed, 1 are stored: chunk 2:" in str(failure.value)
+    assert str(failure.value).count("no clip to continue from") == 2
+    assert continued.backstage.jobs == 2
+    continued.backstage.settle()
+    assert continued.run()["synthesized"] == 3
+    assert continued.backstage.jobs == 2  # of the job on record, only the news was bad
 
 
 def test_two_identical_runs_at_once_publish_one_narration(scene: Scene, undisturbed: Published) -> None:
