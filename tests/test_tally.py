@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from store_kit import sidecar_of
 
 from narration.budget import budget_for
+from narration.endpoint import Endpoint
 from narration.errors import ChunksFailed, Damaged, EndpointUnavailable, JobFailed
 from narration.planning import Plan, make_plan
 from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import AudioClip, open_store
-from narration.synthesis import Made
+from narration.synthesis import Made, Synthesizer
 from narration.tally import Tally
+from narration.voice_transport import VoiceTransport
 
 FLAC = b"fLaC and so on"
 SCRIPT = "\n\n".join(
@@ -106,3 +109,22 @@ def test_a_whole_narration_passes_and_is_remembered(plan: Plan, tally: Tally) ->
     """What goes wrong after that costs no clip, and the exit status says so."""
     tally.require_all(with_clips(plan, 1, 2, 3, 4), remedy="again")
     assert tally.whole
+
+
+async def test_a_clip_that_appeared_since_the_plan_costs_no_job(plan: Plan, tmp_path: Path) -> None:
+    """Another run was quicker: the clip is taken as found, and the endpoint hears nothing."""
+
+    def nobody(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(f"asked {request.url}")
+
+    store, wanted = open_store(str(tmp_path / "store")), plan.chunks[0]
+    store.put_clip(wanted.digest, FLAC, sidecar_of(wanted.digest, FLAC))
+    settings = read_settings(engine="draft")
+    async with Endpoint("ep", "key", transport=httpx.MockTransport(nobody)) as endpoint:
+        budget = budget_for(settings, "draft")
+        synthesizer = Synthesizer(
+            store, endpoint, settings=settings, voice=VoiceTransport(), budget=budget, run="this"
+        )
+        made = await synthesizer.make(wanted)
+        synthesizer.close()
+    assert (made.found, made.jobs, made.clip.digest) == (True, 0, wanted.digest)
