@@ -144,8 +144,7 @@ class Storm:
             scene.prefect_url = prefect.url
             outage(scene, seconds, prefect.restart_soon)
             name = f"network gone for {seconds:g} s"
-            # At most the jobs in flight whose records could not be written.
-            self._run(name, scene, CHUNKS + CHUNKS - 1)
+            self._run(name, scene, CHUNKS + 2)  # whose submissions may be on the way in that moment
         self._require("identical" in self.rows[name].outcomes, f"{name}: it was not waited out")
 
     def _run(self, name: str, scene: Scene, allowed: int) -> None:

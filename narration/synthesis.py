@@ -24,6 +24,7 @@ from narration.errors import (
     EndpointRefused,
     EndpointUnavailable,
     QualityError,
+    StoreUnavailable,
 )
 from narration.pace import expected_seconds
 from narration.planning import PlannedChunk
@@ -75,6 +76,7 @@ class Synthesizer:
         self._voice = voice
         self._budget = budget
         self._run = run
+        self._unrecorded: dict[str, JobRecord] = {}  # what the store would not note; this run knows it still
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         self._policy = JobPolicy(
             execution_timeout_seconds=settings.job_timeout, ttl_seconds=settings.queue_timeout
@@ -93,7 +95,7 @@ class Synthesizer:
         """
         identity = planned.digest
         stored = await self._in_thread(lambda: self._store.find_clip(identity))
-        record = await self._in_thread(lambda: self._store.find_job(identity))
+        record = await self._find_job(identity)
         if stored is not None:
             if record is not None:  # of a run that died between storing the clip and forgetting its job
                 await self._in_thread(lambda: self._store.drop_job(identity))
@@ -164,7 +166,7 @@ class Synthesizer:
                     seed=seed,
                     run=self._run,
                 )
-                await self._in_thread(lambda: self._store.put_job(submitted))
+                await self._record(submitted)
 
             try:
                 result = await self._endpoint.synthesize(
@@ -185,6 +187,22 @@ class Synthesizer:
     @property
     def _deadline(self) -> float:
         return self._settings.queue_timeout + DEADLINE_GRACE
+
+    async def _find_job(self, identity: str) -> JobRecord | None:
+        record = await self._in_thread(lambda: self._store.find_job(identity))
+        if identity in self._unrecorded:
+            record = self._unrecorded[identity]
+            await self._record(record)
+        return record
+
+    async def _record(self, record: JobRecord) -> None:
+        """Note a job in the store; while that does not answer, here: what runs is not paid twice for it."""
+        try:
+            await self._in_thread(lambda: self._store.put_job(record))
+        except StoreUnavailable:
+            self._unrecorded[record.digest] = record
+        else:
+            self._unrecorded.pop(record.digest, None)
 
     async def _resume(self, record: JobRecord) -> JobResult | None:
         """The recorded job's result, or None when it has to be submitted again."""

@@ -84,6 +84,10 @@ class Backstage:
         """Lift every fault: what vanished is back, what was killed is replaced, what runs has ended."""
         self.call(self._settle(seconds))
 
+    def wait_until_idle(self) -> None:
+        """Let every job end that was submitted so far."""
+        self.call(self._idle(40))
+
     def worker_process(self) -> psutil.Process:
         """The process that runs the SDK's loop."""
         for keeper in psutil.Process().children():
@@ -130,6 +134,9 @@ class Backstage:
             if not proxy.listening:
                 await proxy.appear()
             proxy.reset()
+        await self._idle(seconds)
+
+    async def _idle(self, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             while True:
                 health = self.endpoint.queue.health()

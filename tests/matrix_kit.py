@@ -299,16 +299,14 @@ WORKER = [
 
 STORE = [
     Fault("store answers 500", _store("*", "", _s3_error(500, "InternalError"), skip=11, times=3)),
-    Fault(
-        "store answers 503 SlowDown", _store("PUT", "", _s3_error(503, "SlowDown"), skip=3, times=6), lost=1
-    ),
+    Fault("store answers 503 SlowDown", _store("PUT", "", _s3_error(503, "SlowDown"), skip=3, times=6)),
     Fault("store slow", _store("*", "", stalls(0.2), times=60)),
     Fault("connection lost while a clip goes up", _store("PUT", CLIP, halves_request, times=2)),
     Fault("receipt of a clip lost", _store("PUT", CLIP, loses_answer, times=2)),
     Fault("connection lost while the master goes up", _store("PUT", r"\.wav", halves_request)),
     Fault("half a clip read for mastering", _store("GET", CLIP, halves_answer, times=2)),
     Fault("receipt of the manifest lost", _store("PUT", MANIFEST, loses_answer)),
-    Fault("job record refused, then not", _store("PUT", RECORD, drops, times=8), lost=2),
+    Fault("job record refused, then not", _store("PUT", RECORD, drops, times=8)),
     Fault(
         "keys expire half way",
         _store("*", "", _s3_error(403, "ExpiredToken"), skip=30, times=ALWAYS),

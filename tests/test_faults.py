@@ -245,6 +245,7 @@ def test_a_machine_that_slept_an_hour_finds_its_clips(scene: Scene, undisturbed:
         assert isinstance(loop, SleepyLoop)
 
         def sleep() -> None:
+            scene.backstage.wait_until_idle()  # in an hour every job has ended
             loop.slept += 3_700
 
         def sleep_at_the_next_look() -> None:
