@@ -5,7 +5,7 @@
 The long scripts are spoken by `fixed_worker.py`, so that what is measured is the pipeline: its
 wall time, its memory at every fifth of the synthesis and at its peak, and whether the server
 knows of every task and shows the whole progress at the end. The narrations are asked for at
-once, of a deployment on PostgreSQL, with one worker that runs a few of them at a time and
+once, of a deployment on PostgreSQL, in a work pool that runs a few of them at a time, with
 the draft voice behind RunPod's queue. Ends with 1 if anything was lost or left over.
 """
 
@@ -33,14 +33,14 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from deployment_kit import FINAL, Deployed, deploy, open_setting, runs_below, worker_of
+from deployment_kit import FINAL, POOL, Deployed, deploy, open_setting, runs_below, worker_of
 from prefect_kit import prefect_env, running_server
 
 HERE = Path(__file__).resolve().parent
 MOST_MEMORY = 400.0  # MB
 SAMPLE_SECONDS = 0.25
 CATCH_UP_SECONDS = 120.0  # for the server to have written down what it was told
-RUNS_A_WORKER = 3
+AT_A_TIME = 3
 CHUNKS_OF_EACH = 6
 TOGETHER_SECONDS = 3_600.0
 
@@ -207,6 +207,9 @@ def narrate_many(narrations: int, checks: Checks) -> None:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="load-")))
         os.environ["PREFECT_HOME"] = str(home / "prefect")
         deployed = deploy(stack, open_setting(stack, home / "server"), home)
+        few = ("work-pool", "set-concurrency-limit", POOL, str(AT_A_TIME))
+        done = deployed.command("-m", "prefect", *few)
+        assert done.returncode == 0, done.stderr
         began = time.monotonic()
         runs = [
             deployed.start("narrate", narration_id=f"load-{number}", text=script_of(number))
@@ -214,7 +217,7 @@ def narrate_many(narrations: int, checks: Checks) -> None:
         ]
         queued = time.monotonic() - began
         memory = Memory()
-        with worker_of(deployed, "worker", "--limit", str(RUNS_A_WORKER)) as worker:
+        with worker_of(deployed, "worker") as worker:
 
             def at_work() -> list[psutil.Process]:
                 return [process for below in runs_below(worker.pid).values() for process in below]
@@ -242,7 +245,7 @@ def narrate_many(narrations: int, checks: Checks) -> None:
             checks.broken.append(f"{name}: {memory.peak:.0f} MB is more than {MOST_MEMORY:.0f}")
         print(
             f"\n{narrations} narrations of {CHUNKS_OF_EACH} chunks queued in {queued:.1f} s, "
-            f"{RUNS_A_WORKER} at a time: {taken:.0f} s ({60 * narrations / taken:.1f} a minute), "
+            f"{AT_A_TIME} at a time: {taken:.0f} s ({60 * narrations / taken:.1f} a minute), "
             f"{published} published, {paid.total()} jobs, {chunks - known} tasks lost, {left} records left, "
             f"{memory.peak:.0f} MB the largest run"
         )
