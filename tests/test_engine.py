@@ -16,10 +16,10 @@ import pytest
 import torch
 import transformers
 from higgs_oracle import Oracle, Said, trimmed
+from hub_kit import run_python
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from tiny_codec import write_tiny_codec
-from tiny_higgs import PUBLISHED_FIRST_ID, SMALL_FIRST_ID, tiny_config, write_tiny_higgs
+from tiny_higgs import PUBLISHED_FIRST_ID, SMALL_FIRST_ID, write_tiny_higgs
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gpu_worker import audio
@@ -27,7 +27,7 @@ from gpu_worker.checkpoint import load_language_model
 from gpu_worker.codec import Codec, tokenizer_classes
 from gpu_worker.decoder import Decoder
 from gpu_worker.delay_pattern import END, Codes, delay
-from gpu_worker.engine import EngineOptions, HiggsEngine, Spoken, exit_process
+from gpu_worker.engine import EngineOptions, HiggsEngine, Spoken
 from gpu_worker.engines import HIGGS_SLOTS
 from gpu_worker.model_runner import ModelRunner
 from gpu_worker.models import ModelError
@@ -337,6 +337,30 @@ def test_the_samples_end_counts_as_spoken_just_before(small_checkpoint: Path) ->
     assert (runner._rows.history[0] == 1024).all()
 
 
+def test_no_slot_and_no_company_leaves_a_trace_in_the_codes(small_checkpoint: Path) -> None:
+    """Alone in the first slot, or in the last one after somebody else and beside others: the same codes."""
+    cpu = torch.device("cpu")
+    decoder = Decoder(load_language_model(small_checkpoint, cpu), device=cpu, max_positions=128)
+    runner = ModelRunner(decoder, slots=3, slot_length=128, prefix_bytes=0)
+
+    def stream(slot: int, seed: int, *company: Sequence) -> NDArray[Any]:
+        sampling = Sampling(temperature=0.9, top_k=80, top_p=0.95, seed=seed, ras_window=7, ras_repeats=2)
+        mine = Sequence(Prompt((Segment(np.arange(9)),), (Segment(np.arange(5)),)), sampling, 60, slot=slot)
+        for one in (*company, mine):
+            runner.admit(one)
+        runner.run([mine], 60)
+        return runner.stream(mine).get()
+
+    alone = stream(0, 2**40 + 7)
+    assert not np.array_equal(stream(2, 7), alone), "a seed's upper half counts too"
+    loud = Sampling(temperature=2, top_k=1026, top_p=1, seed=1, ras_window=0, ras_repeats=0)
+    beside = [
+        Sequence(Prompt((Segment(np.arange(1)),), (Segment(np.arange(39)),)), loud, 88, slot=slot)
+        for slot in (0, 1)
+    ]
+    np.testing.assert_array_equal(stream(2, 2**40 + 7, *beside), alone)
+
+
 # Nobody's trouble becomes a neighbour's
 
 
@@ -372,25 +396,25 @@ async def test_what_does_not_fit_is_refused_with_the_three_numbers(
     """
     endless = write_tiny_higgs(tmp_path, first_id=SMALL_FIRST_ID, ending=False)
     said = CONVERSATIONS[1] if cloned else CONVERSATIONS[0]
-    async with opened(endless) as engine:
-        fits = await engine.say(*request_of(said))
+    async with opened(endless, replace(OPTIONS, slots=1, slot_length=192)) as engine:
+        fits = await engine.say(*request_of(said, max_new_tokens=20))
         voice = 0 if not cloned else 32 + 9  # frames of 30,000 samples, and their begin, end and delay
         words = len(fits.prompt_ids) - voice
-        room = OPTIONS.slot_length - words - voice
+        room = 192 - words - voice
         filled = [await engine.say(*request_of(said, max_new_tokens=cap)) for cap in (room, 2 * room)]
         with pytest.raises(ContractError) as caught:
             await engine.say(*request_of(said, max_new_tokens=2 * room + 1))
         with pytest.raises(ContractError):
-            await engine.say(request_of(CONVERSATIONS[1], max_new_tokens=760)[0], _never_loaded)
+            await engine.say(request_of(CONVERSATIONS[1], max_new_tokens=380)[0], _never_loaded)
     assert [(one.utterance.frames, one.utterance.finish_reason) for one in filled] == [
         (room - 8, "length")
     ] * 2
     codes_equal(filled[:1], filled[1:])
-    codes_equal([fits], [replace(filled[0], codes=filled[0].codes[:, : CAP - 8])])
+    codes_equal([fits], [replace(filled[0], codes=filled[0].codes[:, :12])])
     failure = caught.value.failure
     assert failure.error_code == ErrorCode.REQUEST_TOO_LONG
     assert not failure.retryable
-    for number in (f"prompt {words}", f"voice {voice}", f"max_new_tokens {2 * room + 1}", "384"):
+    for number in (f"prompt {words}", f"voice {voice}", f"max_new_tokens {2 * room + 1}", "192"):
         assert number in failure.error
 
 
@@ -494,11 +518,7 @@ async def test_a_lost_device_ends_the_worker(
     """Everyone is told to try again, at once and afterwards, and the process is told to end."""
     fatal: list[BaseException] = []
     async with opened(small_checkpoint, on_fatal=fatal.append) as engine:
-
-        def lost(*_: Any) -> Any:
-            raise torch.AcceleratorError("device gone")
-
-        monkeypatch.setattr(engine._loop._runner, "run", lost)
+        monkeypatch.setattr(engine._loop._runner, "run", _lost)
         outcomes = [
             *await asyncio.gather(
                 *(engine.say(*request_of(said)) for said in CONVERSATIONS), return_exceptions=True
@@ -511,12 +531,61 @@ async def test_a_lost_device_ends_the_worker(
     assert [type(error) for error in fatal] == [torch.AcceleratorError]
 
 
-def test_the_process_ends_with_a_status_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not zero: the platform replaces the worker."""
-    statuses: list[int] = []
-    monkeypatch.setattr("os._exit", statuses.append)
-    exit_process(RuntimeError("lost"))
-    assert statuses == [1]
+async def test_a_device_lost_to_the_codec_ends_the_worker_too(
+    small_checkpoint: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever thread meets it first."""
+    fatal: list[BaseException] = []
+    async with opened(small_checkpoint, on_fatal=fatal.append) as engine:
+        monkeypatch.setattr(engine._vocoder._codec, "decode", _lost)
+        with pytest.raises(ContractError) as caught:
+            await engine.say(*request_of(CONVERSATIONS[0]))
+    assert (caught.value.failure.error_code, caught.value.failure.retryable) == (
+        ErrorCode.ENGINE_FAILURE,
+        True,
+    )
+    assert [type(error) for error in fatal] == [torch.AcceleratorError]
+
+
+def _lost(*_: Any) -> Any:
+    raise torch.AcceleratorError("device gone")
+
+
+def test_the_process_ends_with_a_status_that_says_so(small_checkpoint: Path, codec_folder: Path) -> None:
+    """Not zero, and without waiting for anything: the platform replaces the worker."""
+    code = """
+import asyncio, sys, torch
+from pathlib import Path
+from gpu_worker.engine import EngineOptions, HiggsEngine
+from narration.contract import SynthesisRequest
+
+def lost(*_):
+    raise torch.AcceleratorError("device gone")
+
+options = EngineOptions(slots=1, slot_length=256, prefix_cache_bytes=0, voices=1)
+folders = map(Path, sys.argv[1:])
+engine = HiggsEngine.load(*folders, model="m", device="cpu", options=options)
+engine._loop._runner.run = lost
+asyncio.run(engine.say(SynthesisRequest(prompt="x", max_new_tokens=20), None))
+"""
+    root = Path(__file__).parents[1]
+    ended = run_python("-c", code, small_checkpoint, codec_folder, PYTHONPATH=root, OMP_NUM_THREADS=1)
+    assert ended.returncode == 1, ended.stderr
+    assert "the device or the engine is lost (AcceleratorError)" in ended.stderr
+
+
+async def test_a_waveform_stays_within_full_scale(codec_folder: Path) -> None:
+    """The codec's net has no bound of its own; what it overdrives is clipped, and does not wrap later."""
+    codec = Codec.load(codec_folder, "cpu")
+
+    class Loud(Codec):
+        def decode(self, given: Any) -> list[Wave]:
+            return [100 * waveform for waveform in codec.decode(given)]
+
+    vocoder = Vocoder(Loud(codec._model, torch.device("cpu")))
+    waveform = await vocoder.decode(np.full((8, 4), 5, dtype=np.int16))
+    vocoder.close()
+    assert (waveform.min(), waveform.max()) == (-1, 1)
 
 
 async def test_clips_too_many_for_the_codec_together_are_decoded_one_by_one(codec_folder: Path) -> None:
@@ -565,41 +634,66 @@ async def test_draining_finishes_what_was_admitted_and_takes_no_more(
         await draining
 
 
+async def test_timings_tell_where_a_clips_time_went(tmp_path: Path, opened: Open) -> None:
+    """Its voice, its place in the queue, prefill, decode and codec, which together are all there is."""
+    endless = write_tiny_higgs(tmp_path, first_id=SMALL_FIRST_ID, ending=False)
+
+    async def slow() -> VoiceSample:
+        await asyncio.sleep(0.2)
+        return await loader("What Bert says.", BERT)()
+
+    async with opened(endless, replace(OPTIONS, slots=1)) as engine:
+        cloned = await engine.say(request_of(CONVERSATIONS[3])[0], slow)
+        first, second = await say_all(engine, [CONVERSATIONS[0]] * 2, max_new_tokens=300)
+    spent = [one.utterance.timings for one in (cloned, first, second)]
+    assert spent[0].voice >= 0.2
+    assert spent[1].voice < spent[1].decode
+    assert spent[1].queue < spent[1].decode / 2 < spent[2].queue  # one slot: the second waits for the first
+    for timings in spent:
+        parts = (timings.voice, timings.queue, timings.prefill, timings.decode, timings.codec)
+        assert min(parts[2:]) > 0
+        assert sum(parts) == pytest.approx(timings.total, rel=0.01)
+
+
 # What is loaded
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"codebook_size": 1024}, "codes per codebook 1024"),
-        ({"num_codebooks": 4}, "codebooks 4"),
-        ({"audio_stream_eos_id": 1023}, "stream end code 1023"),
-        ({"mlp_bias": True}, "feed-forward bias True"),
-    ],
-)
-def test_another_configuration_is_refused(changes: dict[str, Any], named: str, tmp_path: Path) -> None:
-    """What the engine's constants do not describe is named, before any weights are read."""
-    tiny_config(first_id=SMALL_FIRST_ID, **changes).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=f"{named}; this worker needs"):
-        load_language_model(tmp_path, torch.device("cpu"))
+def test_an_engine_has_spoken_before_it_takes_work(
+    small_checkpoint: Path, codec_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A voice is encoded, prefilled and spoken, a clip decoded; none of it is kept."""
+    used: list[str] = []
+    for room, name in (
+        (Codec, "encode"),
+        (Codec, "decode"),
+        (Decoder, "prefill"),
+        (Decoder, "next_logits"),
+    ):
+        monkeypatch.setattr(room, name, _noted(used, name, getattr(room, name)))
+    engine = HiggsEngine.load(small_checkpoint, codec_folder, model="m", device="cpu", options=OPTIONS)
+    assert list(dict.fromkeys(used)) == ["encode", "prefill", "next_logits", "decode"]
+    assert len(engine._loop._runner._prefixes) == 0
+    assert engine._loop._scheduler.idle
+    asyncio.run(engine.drain())
 
 
-def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
-    """transformers would fill them in at random and speak noise."""
-    write_tiny_higgs(tmp_path, first_id=SMALL_FIRST_ID)
-    tiny_config(first_id=SMALL_FIRST_ID, num_hidden_layers=3).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"lacks \d+ weights, the first: model.layers.2"):
-        load_language_model(tmp_path, torch.device("cpu"))
+def _noted(used: list[str], name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(*given: Any) -> Any:
+        used.append(name)
+        return work(*given)
+
+    return noted
 
 
-def test_the_text_head_is_left_out(tmp_path: Path) -> None:
-    """The published checkpoint has one; speech never reads it, and on the device it would take 0.8 GB."""
-    write_tiny_higgs(tmp_path, first_id=SMALL_FIRST_ID, use_text_head=True)
-    assert "text_lm_head.weight" in load_file(tmp_path / "model.safetensors")
-    assert load_language_model(tmp_path, torch.device("cpu")).text_lm_head is None
+@pytest.mark.parametrize("where", ["run", "__init__"])
+def test_slots_that_do_not_fit_fail_the_load_and_say_so(
+    where: str, small_checkpoint: Path, codec_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the cache does not fit, or the first step beside it: the sizes are named, nothing is served."""
 
+    def tight(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError
 
-def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    """And never taken for one with transformers' default configuration."""
-    with pytest.raises(ModelError, match="cannot be read"):
-        load_language_model(tmp_path, torch.device("cpu"))
+    monkeypatch.setattr(ModelRunner, where, tight)
+    with pytest.raises(ModelError, match="3 slots of 384 tokens do not fit into the memory of cpu"):
+        HiggsEngine.load(small_checkpoint, codec_folder, model="m", device="cpu", options=OPTIONS)
