@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from narration.captions import Cue
-from narration.finishing import Finished, finish_settings
-from narration.manifest import (
-    SCHEMA_VERSION,
-    ChapterEntry,
-    ChunkEntry,
-    CostEntry,
-    CueEntry,
-    FileEntry,
-    LoudnessEntry,
-    Manifest,
-    VoiceEntry,
-    dump_manifest,
-)
-from narration.planning import Plan, PlannedChunk
+from narration import audio
+from narration.describing import describe
+from narration.errors import BadAudio, Damaged, InputError, ManifestConflict
+from narration.finishing import READERS, Finished
+from narration.manifest import FileEntry, Manifest, dump_manifest, load_manifest
+from narration.planning import Plan
+from narration.planning.ids import DRAFT_SUFFIX
 from narration.report import RunReport
-from narration.review import render_review
+from narration.review import render_review, waveform_path
 from narration.settings import Settings
-from narration.store import AudioClip, Store
+from narration.store import LINK_SECONDS, AudioClip, Store, validate_id
 from narration.tally import Tally
-from narration.timeline import MASTER_RATE, Placement
-from narration.voices import Voice
 
-REMEMBERED = (
-    "chunk_characters",
-    "temperature",
-    "top_p",
-    "top_k",
-    "ras_win_len",
-    "ras_win_max_num_repeat",
-    "seed",
-    "system_prompt",
-    "scene",
-    "continuity",
-)
-"""Settings that decide what the clips are: a retake goes by those its narration was made with."""
-
-LINK_SECONDS = 7 * 86_400  # the longest that S3 signs for
+RENEWALS = 5  # tries to renew a page while others publish
 
 CONTENT_TYPES = {
     "wav": "audio/wav",
@@ -79,12 +57,77 @@ def publish(
         stem = "captions" if kind in {"srt", "vtt"} else "narration"
         files.append(_publish_file(store, plan.narration_id, path, stem, kind))
     manifest = describe(plan, clips, finished, files, fingerprint=fingerprint, settings=settings, tally=tally)
-    page = finished.srt.with_name("review.html")
-    page.write_text(_review(store, manifest, clips, finished), encoding="utf-8")
-    review = _publish_file(store, plan.narration_id, page, "review", "html")
-    manifest = manifest.model_copy(update={"files": (*manifest.files, review)})
+    manifest = _with_review(store, manifest, clips, finished.waveforms)
     store.replace_manifest(plan.narration_id, dump_manifest(manifest), if_match=plan.etag)
     return manifest
+
+
+def renew_review(store: Store, narration_id: str) -> str:
+    """Publish a narration's review page again, with new links; a link to the page.
+
+    In S3 the players of a page, and links to it, end after a week. `narration_id` is a published
+    one, with or without its `-draft`; nothing is synthesized. Raises `InputError` for a narration
+    that is not published, `Damaged` for one whose clips are not all there.
+    """
+    validate_id(narration_id)
+    for _ in range(RENEWALS - 1):
+        try:
+            return _renew_review(store, narration_id)
+        except ManifestConflict:
+            continue
+    return _renew_review(store, narration_id)
+
+
+def _renew_review(store: Store, narration_id: str) -> str:
+    found = store.read_manifest(narration_id) or store.read_manifest(narration_id + DRAFT_SUFFIX)
+    if found is None:
+        raise InputError(
+            f"{store.location} has no narration {narration_id}", remedy="narrate it first, or name its store"
+        )
+    manifest = load_manifest(found[0], name=f"the manifest of {narration_id}")
+    digests = {chunk.digest: chunk.index for chunk in manifest.chunks}
+    clips = store.find_clips(digests)
+    for digest, index in digests.items():
+        if digest not in clips:
+            raise Damaged(f"the clip of chunk {index} is not in the store", remedy="narrate the script again")
+    with ThreadPoolExecutor(READERS) as threads:
+        figures = threads.map(lambda clip: _figure(store, clip), clips.values())
+        waveforms = dict(zip(clips, figures, strict=True))
+    renewed = _with_review(store, manifest, clips, waveforms)
+    if renewed != manifest:
+        store.replace_manifest(manifest.id, dump_manifest(renewed), if_match=found[1])
+    page = renewed.file("html")
+    assert page is not None  # just published
+    return store.link(page.key)
+
+
+def _figure(store: Store, clip: AudioClip) -> str:
+    try:
+        return waveform_path(audio.decode(store.read_clip(clip))[0])
+    except BadAudio as error:
+        raise Damaged(f"{clip.key} cannot be decoded: {error}", remedy="narrate the script again") from None
+
+
+def _with_review(
+    store: Store, manifest: Manifest, clips: Mapping[str, AudioClip], waveforms: Mapping[str, str]
+) -> Manifest:
+    """Publish the review page; `manifest` with that page, in place of another if it had one.
+
+    The page's players lead to the clips by relative paths in a folder, by signed links in S3.
+    """
+
+    def link(digest: str) -> str:
+        key = clips[digest].key
+        return store.link(key) if store.is_remote else f"../../{key}"
+
+    until = datetime.now(UTC) + timedelta(seconds=LINK_SECONDS) if store.is_remote else None
+    html = render_review(manifest, waveforms, link, store=store.location, links_until=until)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "review.html")
+        path.write_text(html, encoding="utf-8")
+        page = _publish_file(store, manifest.id, path, "review", "html")
+    others = (entry for entry in manifest.files if entry.kind != "html")
+    return manifest.model_copy(update={"files": (*others, page)})
 
 
 def _publish_file(store: Store, narration_id: str, path: Path, stem: str, kind: str) -> FileEntry:
@@ -97,143 +140,6 @@ def _publish_file(store: Store, narration_id: str, path: Path, stem: str, kind: 
             "size": stored.size,
             "content_type": CONTENT_TYPES[kind],
         }
-    )
-
-
-def _review(store: Store, manifest: Manifest, clips: Mapping[str, AudioClip], finished: Finished) -> str:
-    """The review page: its players lead to the clips by relative paths in a folder, by signed links in S3."""
-    if not store.is_remote:
-        return render_review(
-            manifest, finished.waveforms, lambda digest: f"../../{clips[digest].key}", links_until=None
-        )
-    until = (datetime.now(UTC) + timedelta(seconds=LINK_SECONDS)).strftime("%d %B %Y, %H:%M UTC")
-    return render_review(
-        manifest,
-        finished.waveforms,
-        lambda digest: store.link(clips[digest].key, seconds=LINK_SECONDS),
-        links_until=until,
-    )
-
-
-def describe(
-    plan: Plan,
-    clips: Mapping[str, AudioClip],
-    finished: Finished,
-    files: list[FileEntry],
-    *,
-    fingerprint: str,
-    settings: Settings,
-    tally: Tally,
-) -> Manifest:
-    """The manifest of a finished narration."""
-    placements = {placement.chunk: placement for placement in finished.timeline.placements}
-    chunks = [
-        _chunk_entry(planned, clips[planned.digest], placements[planned.chunk.index], tally)
-        for planned in plan.chunks
-    ]
-    loudness = finished.master.loudness
-    return Manifest(
-        schema_version=SCHEMA_VERSION,
-        id=plan.narration_id,
-        title=plan.script.title,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        engine=plan.engine,
-        model=plan.model,
-        voice=_voice_entry(plan.voice),
-        script_key=plan.script_key,
-        script_sha256=plan.script.sha256,
-        settings={name: getattr(settings, name) for name in REMEMBERED} | finish_settings(settings),
-        fingerprint=fingerprint,
-        sample_rate=MASTER_RATE,
-        samples=finished.timeline.samples,
-        duration=finished.timeline.seconds,
-        loudness=LoudnessEntry(
-            preset=loudness.preset,
-            target_lufs=loudness.target_lufs,
-            integrated_lufs=loudness.integrated_lufs,
-            true_peak_dbtp=loudness.true_peak_dbtp,
-            gain_db=loudness.gain_db,
-            limited=loudness.limited,
-            on_target=loudness.on_target,
-        ),
-        files=tuple(files),
-        chapters=_chapters(plan, placements, finished.timeline.samples),
-        chunks=tuple(chunks),
-        cues=tuple(_cue_entry(cue) for cue in finished.cues),
-        cost=CostEntry(
-            jobs=sum(made.jobs for made in tally.made.values()),
-            execution_seconds=round(tally.budget.execution_seconds, 3),
-            price_per_second=plan.estimate.price_per_second,
-            price=round(tally.budget.spent, 6),
-            speech_seconds=round(sum(made.clip.seconds for made in tally.made.values()), 3),
-        ),
-    )
-
-
-def _voice_entry(voice: Voice | None) -> VoiceEntry | None:
-    if voice is None:
-        return None
-    return VoiceEntry(name=voice.name, sha256=voice.sha256, transcript=voice.transcript)
-
-
-def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, tally: Tally) -> ChunkEntry:
-    made = tally.made.get(planned.digest)
-    sidecar = clip.sidecar
-    return ChunkEntry(
-        index=planned.chunk.index,
-        source_text=planned.chunk.text,
-        text=planned.text,
-        kind=planned.chunk.kind,
-        boundary=planned.chunk.boundary,
-        digest=planned.digest,
-        take=planned.choice.take,
-        takes=planned.choice.takes,
-        start=placement.start / MASTER_RATE,
-        end=placement.end / MASTER_RATE,
-        gain_db=round(placement.gain_db, 2),
-        seed=sidecar.seed,
-        attempt=sidecar.attempt,
-        flags=tuple(sidecar.quality.get("faults", ())),
-        notes=tuple(sidecar.quality.get("notes", ())),
-        score=sidecar.quality.get("score", 1.0),
-        refused=tuple(entry["reason"] for entry in sidecar.refused),
-        cached=made is None,
-        execution_seconds=round(made.execution_seconds, 3) if made else 0.0,
-        model=sidecar.model,
-        engine=sidecar.engine,
-    )
-
-
-def _chapters(plan: Plan, placements: Mapping[int, Placement], samples: int) -> tuple[ChapterEntry, ...]:
-    """Headings as chapters, each to the next one's start, as they are written: speech adds a period."""
-    written = {paragraph.text for paragraph in plan.script.paragraphs if paragraph.kind == "heading"}
-    headings = [planned.chunk for planned in plan.chunks if planned.chunk.kind == "heading"]
-    starts = [placements[chunk.index].start for chunk in headings]
-    ends = [*starts[1:], samples][: len(starts)]
-    return tuple(
-        ChapterEntry(
-            title=_as_written(chunk.text, written),
-            level=chunk.level,
-            start=start / MASTER_RATE,
-            end=end / MASTER_RATE,
-        )
-        for chunk, start, end in zip(headings, starts, ends, strict=True)
-    )
-
-
-def _as_written(heading: str, written: set[str]) -> str:
-    bare = heading.removesuffix(".")
-    return bare if heading not in written and bare in written else heading
-
-
-def _cue_entry(cue: Cue) -> CueEntry:
-    return CueEntry(
-        index=cue.index,
-        chunk=cue.chunk,
-        start=cue.start_seconds,
-        end=cue.end_seconds,
-        text=cue.text,
-        aligned=cue.aligned,
     )
 
 

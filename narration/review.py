@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
 
 from narration.audio import Waveform
+from narration.commands import retake_command, review_command
 from narration.manifest import ChunkEntry, Manifest
 from narration.markup import html_text
 
@@ -52,17 +54,26 @@ document.addEventListener("play", (event) => {
 
 
 def render_review(
-    manifest: Manifest, waveforms: Mapping[str, str], link: Callable[[str], str], *, links_until: str | None
+    manifest: Manifest,
+    waveforms: Mapping[str, str],
+    link: Callable[[str], str],
+    *,
+    store: str,
+    links_until: datetime | None,
 ) -> str:
     """The page of `manifest`. `waveforms`: digest -> SVG path; `link`: digest -> address of its clip.
 
-    Self-contained but for the audio it links; nothing of the script can become markup.
+    `store` is where the narration is, for the commands it names; `links_until` is when its links
+    end, if they do. Self-contained but for the audio it links; nothing of the script can become markup.
     """
     ordered = sorted(manifest.chunks, key=lambda chunk: (not chunk.flags, chunk.score, chunk.index))
     doubtful = sum(bool(chunk.flags) for chunk in manifest.chunks)
     script = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; media-src *; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
-    until = f"<p>The players' links work until {html_text(links_until)}.</p>" if links_until else ""
+    until = ""
+    if links_until is not None:
+        end = f"The players' links work until {links_until:%d %B %Y, %H:%M} UTC. After that, for a new page:"
+        until = f"<p>{end} {_command(review_command(manifest.id, store=store))}</p>"
     draft = (
         '<p class="draft">Draft voice (espeak-ng): for hearing the timing, not for publishing.</p>'
         if manifest.engine == "draft"
@@ -79,7 +90,7 @@ def render_review(
 {doubtful} with doubts, {loudness.integrated_lufs:.1f} LUFS (target {loudness.target_lufs:.0f}),
 model {html_text(manifest.model)}</p>{until}
 <p><button id="order" type="button">Show in script order</button></p></header>
-<main>{"".join(_article(manifest, chunk, waveforms, link) for chunk in ordered)}</main>
+<main>{"".join(_article(manifest, chunk, waveforms, link, store) for chunk in ordered)}</main>
 <script>{_SCRIPT}</script></body></html>
 """
 
@@ -97,9 +108,13 @@ def waveform_path(waveform: Waveform) -> str:
 
 
 def _article(
-    manifest: Manifest, chunk: ChunkEntry, waveforms: Mapping[str, str], link: Callable[[str], str]
+    manifest: Manifest,
+    chunk: ChunkEntry,
+    waveforms: Mapping[str, str],
+    link: Callable[[str], str],
+    store: str,
 ) -> str:
-    again = f"narrate retake {manifest.id} {chunk.index}"
+    again = retake_command(manifest.id, [chunk.index], store=store, engine=manifest.engine)
     takes = ", ".join(str(entry.take) for entry in chunk.takes)
     doubts = [f"<li>{html_text(flag)}</li>" for flag in chunk.flags]
     doubts += [f'<li class="note">refused before: {html_text(reason)}</li>' for reason in chunk.refused]
@@ -114,9 +129,15 @@ def _article(
 aria-label="Waveform of chunk {chunk.index}"><path d="{html_text(waveforms[chunk.digest])}"/></svg>
 <audio controls preload="none" src="{html_text(link(chunk.digest))}"></audio>
 {f"<ul>{''.join(doubts)}</ul>" if doubts else ""}
-<p><code>{html_text(again)}</code> <button type="button" data-copy="{html_text(again)}">Copy</button></p>
+<p>{_command(again)}</p>
 </article>
 """
+
+
+def _command(words: str) -> str:
+    return (
+        f'<code>{html_text(words)}</code> <button type="button" data-copy="{html_text(words)}">Copy</button>'
+    )
 
 
 def _clock(seconds: float) -> str:

@@ -57,6 +57,12 @@ async def publish(
     )
 
 
+@store_task
+async def renew_review(store: Store, narration_id: str) -> str:
+    """Publish the review page again, with new links; a link to it."""
+    return await asyncio.to_thread(publishing.renew_review, store, narration_id)
+
+
 def announce(report: RunReport) -> None:
     """Emit the event `narration.published`, with the manifest's stable address."""
     emit_event(

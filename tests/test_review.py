@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser_kit import Page, browsing
 from deployment_kit import FLOWS_HERE, Shelf, setting, shelf
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from store_kit import s3_place, server
 
 from flows.narrate import narrate
 from flows.retake import retake
-from narration.manifest import Manifest, load_manifest
+from flows.review import review
+from narration import publishing
+from narration.commands import retake_command, review_command
+from narration.errors import Damaged, InputError
+from narration.manifest import Manifest, dump_manifest, load_manifest
+from narration.publishing import renew_review
 from narration.review import render_review
+from narration.store import Store, open_store
+from narration.store.layout import audio_key
 
 __all__ = ["setting", "shelf"]  # fixtures
 
@@ -59,10 +75,14 @@ async def hostile() -> None:
     await retake(narration_id="hostile", chunks=[2, 3], texts={2: HOSTILE[0], 3: HOSTILE[1]})
 
 
-def manifest_of(shelf: Shelf) -> Manifest:
-    found = shelf.store.read_manifest(ID)
+def manifest_in(store: Store) -> Manifest:
+    found = store.read_manifest(ID)
     assert found is not None
     return load_manifest(found[0], name=ID)
+
+
+def manifest_of(shelf: Shelf) -> Manifest:
+    return manifest_in(shelf.store)
 
 
 def review_of(shelf: Shelf) -> str:
@@ -128,7 +148,7 @@ async def test_the_worst_comes_first_until_the_scripts_order_is_asked_for(
     waveforms = dict.fromkeys((chunk.digest for chunk in chunks), "M0 1V2")
     made = manifest.model_copy(update={"chunks": tuple(chunks)})
     path = tmp_path / "page.html"
-    path.write_text(render_review(made, waveforms, lambda _: "clip.flac", links_until=None))
+    path.write_text(render_review(made, waveforms, lambda _: "clip.flac", store="here", links_until=None))
     page.open(path.as_uri())
     seen = """[...document.querySelectorAll("article")]
       .map((a) => [a.getBoundingClientRect().top, Number(a.id.slice(6))])
@@ -146,12 +166,121 @@ async def test_each_chunk_names_the_command_that_takes_it_again(
 ) -> None:
     """A person copies it from the page."""
     await shelf.after(hostile)
+    renew_review(shelf.store, ID)  # for this folder: the store was copied
     page.open(f"{served}/{review_of(shelf)}")
     commands = page.evaluate('[...document.querySelectorAll("code")].map((c) => c.textContent)')
-    assert sorted(commands) == [f"narrate retake {ID} {number}" for number in (1, 2, 3, 4)]
+    assert sorted(commands) == [
+        f"narrate retake {ID} {number} --store {shelf.folder} --engine draft" for number in (1, 2, 3, 4)
+    ]
     copied = page.evaluate('[...document.querySelectorAll("[data-copy]")].map((b) => b.dataset.copy)')
     assert copied == commands
     assert page.evaluate(
         'new Set([...document.querySelectorAll("svg path")].map((p) => p.getAttribute("d"))).size'
     ) == len(commands), "each its own waveform"
     assert json.loads(page.evaluate("JSON.stringify(performance.getEntriesByType('resource'))")) == []
+
+
+async def test_the_command_works_when_it_is_pasted(shelf: Shelf, tmp_path: Path) -> None:
+    """In any folder, nothing of the store in the environment, whatever a shell reads into its path."""
+    await shelf.after(hostile)
+    store = shutil.copytree(shelf.folder, tmp_path / "the review's store & $HOME")
+    command = retake_command(ID, [1, 4], store=str(store), engine="draft")
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"NARRATION_STORE", "NARRATION_ENGINE"}
+    }
+    env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def paste() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+
+    done = await asyncio.to_thread(paste)
+    assert done.returncode == 0, done.stderr
+    takes = [chunk.take for chunk in manifest_in(open_store(str(store))).chunks]
+    assert takes == [2, 2, 2, 2]
+    assert [chunk.take for chunk in manifest_of(shelf).chunks] == [1, 2, 2, 1]
+
+
+def test_commands_carry_no_shells_surprise() -> None:
+    """What a shell would read otherwise is quoted; only a draft names its engine."""
+    assert (
+        retake_command("intro", [3, 7], store="s3://bucket/prefix", engine="higgs")
+        == "narrate retake intro 3 7 --store s3://bucket/prefix"
+    )
+    assert review_command("intro", store="/a b/$c") == "narrate review intro --store '/a b/$c'"
+
+
+# Made again
+
+
+@pytest.fixture
+def bucket(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store in S3 for the flows of this test."""
+    assert shelf.store
+    place = s3_place(server("moto"), monkeypatch)
+    monkeypatch.setenv("NARRATION_STORE", place.url)
+    return place.open()
+
+
+async def test_a_page_made_again_has_links_that_play(bucket: Store, page: Page) -> None:
+    """Nothing of the narration changes but the page, which anybody with the link can open and hear."""
+    await hostile()
+    before = manifest_in(bucket)
+    await asyncio.sleep(1.1)  # links carry the second they were signed in
+    await review(narration_id="hostile")
+    after = manifest_in(bucket)
+    old, new = before.file("html"), after.file("html")
+    assert old is not None
+    assert new is not None
+    assert old.key != new.key
+    assert bucket.has_file(old.key, old.size), "who reads the old one may go on"
+    assert after.model_copy(update={"files": ()}) == before.model_copy(update={"files": ()})
+    assert set(after.files) - {new} == set(before.files) - {old}
+    async with get_client() as client:
+        (artifact, *_) = await client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["review-hostile"]))
+        )
+    link = str(artifact.data).partition("](")[2].removesuffix(")")
+    page.open(link)
+    at, _, fine = page.evaluate(PLAY.replace("INDEX", "0"))
+    assert fine
+    assert at > 0.1
+    (first, *_) = page.evaluate('[...document.querySelectorAll("code")].map((c) => c.textContent)')
+    assert first == review_command(ID, store=bucket.location)
+
+
+async def test_a_page_made_again_gives_way_to_who_publishes_meanwhile(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other's manifest is kept, and gets the new page."""
+    await shelf.after(hostile)
+    entry = manifest_of(shelf).file("html")
+    assert entry is not None
+    (shelf.folder / entry.key).unlink()
+
+    def meddle(manifest: Manifest, *given: Any, **named: Any) -> str:
+        found = shelf.store.read_manifest(ID)
+        assert found is not None
+        if manifest.title != "Another":
+            other = manifest.model_copy(update={"title": "Another"})
+            shelf.store.replace_manifest(ID, dump_manifest(other), if_match=found[1])
+        return render_review(manifest, *given, **named)
+
+    monkeypatch.setattr(publishing, "render_review", meddle)
+    renew_review(shelf.store, "hostile")
+    manifest = manifest_of(shelf)
+    assert manifest.title == "Another"
+    assert "Another" in (shelf.folder / review_of(shelf)).read_text()
+
+
+async def test_what_has_no_page_to_make_is_refused(shelf: Shelf) -> None:
+    """A narration that is not there, and one whose clip is gone, are named."""
+    await shelf.after(hostile)
+    with pytest.raises(InputError, match="no narration nobody"):
+        renew_review(shelf.store, "nobody")
+    shelf.store._objects.delete(audio_key(manifest_of(shelf).chunks[2].digest))
+    with pytest.raises(Damaged, match="chunk 3"):
+        renew_review(shelf.store, ID)

@@ -1,0 +1,28 @@
+"""The flow `review`: the review page of a published narration once more, with links that work."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from narration.settings import read_settings
+from narration.store import open_store
+from tasks.pages import show_review
+from tasks.publish import renew_review
+from tasks.runs import run_name
+
+
+@flow(name="review", flow_run_name=run_name, persist_result=False)
+async def review(
+    narration_id: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,98}[a-z0-9])?$")],
+) -> None:
+    """Publish the review page of a narration again: in S3 its links end after a week.
+
+    Args:
+        narration_id: A narration that is published, with or without its `-draft`.
+
+    """
+    store = open_store(read_settings().store)
+    await show_review(narration_id, await renew_review(store, narration_id))
