@@ -77,6 +77,13 @@ def test_a_bucket_is_made_in_its_region_private_and_tidy(s3: Any) -> None:
     assert "Content-Range" in cors["ExposeHeaders"]  # without it a player cannot seek
 
 
+def test_the_region_named_for_all_of_amazons_tools_counts(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS_REGION goes before AWS_DEFAULT_REGION, which boto3 alone would look at."""
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    assert main(["--store", URL]) == 0
+    assert s3.get_bucket_location(Bucket="narrations")["LocationConstraint"] == "eu-north-1"
+
+
 def test_only_probes_ever_expire(s3: Any) -> None:
     """What was paid for is never deleted by the bucket itself."""
     main(["--store", URL])
