@@ -17,11 +17,11 @@ from store_kit import sidecar_of
 from narration import audio
 from narration.budget import budget_for
 from narration.continuity import cut_context
+from narration.describing import _chunk_entry
 from narration.errors import Damaged
 from narration.finishing import finish
 from narration.manifest import ChunkEntry
 from narration.planning import Plan, PlannedChunk, make_plan
-from narration.publishing import _chunk_entry
 from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import ClipSidecar, Store, open_store
