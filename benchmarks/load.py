@@ -129,6 +129,7 @@ def narrate_long(chunks: int, seconds: float, concurrency: int, checks: Checks) 
             stderr=subprocess.PIPE,
             text=True,
         )
+        stack.callback(process.kill)
         assert process.stdout is not None
         assert process.stderr is not None
         steps: dict[str, float] = {}
