@@ -23,7 +23,7 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 from flow_kit import FOUR_CHUNKS
 from postgres_kit import free_port
-from prefect_kit import prefect_env, running_server
+from prefect_kit import prefect_env
 from proxy_kit import Proxy
 from store_kit import BUCKET, aws_env, plain_client, server
 
@@ -349,13 +349,6 @@ def backstage() -> Iterator[Backstage]:
         made.close()
 
 
-@pytest.fixture(scope="session")
-def chaos_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """API of one Prefect server for the session."""
-    with running_server(tmp_path_factory.mktemp("chaos-prefect")) as url:
-        yield url
-
-
 @contextmanager
 def short_pauses() -> Iterator[None]:
     """Steps are tried as often as ever, with short pauses between."""
@@ -388,21 +381,21 @@ def patience_in_seconds() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(backstage: Backstage, chaos_prefect: str) -> Published:
+def undisturbed(backstage: Backstage, prefect_url: str) -> Published:
     """What the narration is when nothing goes wrong."""
     backstage.settle()
-    scene = Scene(backstage, chaos_prefect)
+    scene = Scene(backstage, prefect_url)
     scene.run()
     assert backstage.jobs == 4
     return scene.published()
 
 
 @pytest.fixture
-def scene(backstage: Backstage, chaos_prefect: str, undisturbed: Published) -> Iterator[Scene]:
+def scene(backstage: Backstage, prefect_url: str, undisturbed: Published) -> Iterator[Scene]:
     """A narration to be disturbed, before an empty store."""
     assert undisturbed
     backstage.settle()
-    yield Scene(backstage, chaos_prefect)
+    yield Scene(backstage, prefect_url)
     backstage.settle()
     gc.collect()  # here, where a test's own filters hold, and not at the session's end
 

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
-import pytest
-
 START_SECONDS = 60
 
 
@@ -78,13 +76,6 @@ def running_postgres() -> Iterator[str]:
             server.wait(timeout=30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """One PostgreSQL database for the whole test session, as Prefect's connection URL."""
-    with running_postgres() as url:
-        yield url
 
 
 def _create_database(programs: Path, port: int, server: subprocess.Popen[bytes], log: Path) -> None:

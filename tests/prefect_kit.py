@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
-import pytest
 from postgres_kit import free_port
 
 START_SECONDS = 240  # a fresh database on a machine that is busy with much else
@@ -77,13 +76,6 @@ def running_worker(
     command = [*start, "--pool", pool, "--type", "process", *options]
     with running(command, prefect_env(home, api_url, **settings), home / "worker.log") as process:
         yield process
-
-
-@pytest.fixture(scope="session")
-def prefect_api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """API URL of one Prefect server on SQLite for the whole test session."""
-    with running_server(tmp_path_factory.mktemp("prefect")) as api_url:
-        yield api_url
 
 
 def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -18,7 +18,6 @@ from chaos_kit import (
     Scene,
     SleepyLoop,
     backstage,
-    chaos_prefect,
     patience_in_seconds,
     published_by,
     scene,
@@ -30,7 +29,7 @@ from proxy_kit import does_afterwards, does_first, drops, falls_silent
 from narration.errors import NarrationError
 from narration.store.atomic import place
 
-__all__ = ["backstage", "chaos_prefect", "patience_in_seconds", "scene", "undisturbed"]  # fixtures
+__all__ = ["backstage", "patience_in_seconds", "scene", "undisturbed"]  # fixtures
 
 pytestmark = [
     # boto3's and Prefect's connections are closed by the garbage collector alone.
