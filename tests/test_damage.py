@@ -12,7 +12,7 @@ import pytest
 from audio_kit import RATE, silence, tone
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from store_kit import sidecar_of
+from store_kit import digest_of, sidecar_of
 
 from narration import audio
 from narration.budget import budget_for
@@ -25,7 +25,7 @@ from narration.planning import Plan, PlannedChunk, make_plan
 from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import ClipSidecar, Store, open_store
-from narration.store.layout import sidecar_key
+from narration.store.layout import held_key, sidecar_key, tries_key
 from narration.tally import Tally
 from narration.timeline import Placement
 from tasks.report import _row
@@ -126,3 +126,19 @@ def test_a_sidecar_with_one_field_altered_is_a_miss_or_a_clip_like_any_other(
     assert ChunkEntry.model_validate_json(entry.model_dump_json()) == entry
     if change[0] == "text":
         cut_context(flac, clip.sidecar.text)
+
+
+@settings(deadline=None)
+@given(data=st.binary(max_size=100) | ANYTHING.map(lambda value: json.dumps(value).encode()))
+@example(data=b"[" * 100_000)
+def test_a_note_that_cannot_be_read_stops_neither_pruning_nor_a_sweep(
+    data: bytes, shelf: tuple[Store, PlannedChunk, bytes, dict[str, Any]]
+) -> None:
+    """It says nothing, the other notes hold, and the next one written counts again."""
+    store = shelf[0]
+    store.hold_clips("intact", [digest_of("held")])
+    for key in (held_key("damaged"), tries_key(digest_of("script"))):
+        store._objects.put(key, data, content_type="application/json")
+    assert digest_of("held") in store.held_clips()
+    assert store.count_try(digest_of("script")) >= 1
+    assert store.tries(digest_of("script")) >= 1

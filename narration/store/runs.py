@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
+from pydantic_core import from_json
+
+from narration.errors import Damaged
 from narration.store.layout import held_key, tries_key
 from narration.store.objects import Info, Shelf
 
@@ -32,9 +35,9 @@ class RunShelf(Shelf):
         held: set[str] = set()
         oldest = datetime.now(UTC) - HOLD_EXPIRES
         for info in self._objects.list(HELD):
-            note = self._objects.get(info.key) if info.modified >= oldest else None
-            if note is not None:
-                held.update(json.loads(note.data))
+            note = self._read_note(info.key) if info.modified >= oldest else None
+            if isinstance(note, list):
+                held.update(digest for digest in note if isinstance(digest, str))
         return held
 
     def count_try(self, script_sha256: str) -> int:
@@ -45,12 +48,20 @@ class RunShelf(Shelf):
 
     def tries(self, script_sha256: str) -> int:
         """How often a script of the inbox has failed."""
-        note = self._objects.get(tries_key(script_sha256))
-        return int(json.loads(note.data)) if note is not None else 0
+        note = self._read_note(tries_key(script_sha256))
+        return note if isinstance(note, int) and note > 0 else 0
 
     def forget_tries(self, script_sha256: str) -> None:
         """The script succeeded, or was given up."""
         self._objects.delete(tries_key(script_sha256))
+
+    def _read_note(self, key: str) -> object:
+        """What a note says; nothing, where it cannot be read."""
+        try:
+            stored = self._objects.get(key)
+            return from_json(stored.data) if stored is not None else None
+        except (ValueError, Damaged):
+            return None
 
 
 class PruneShelf(Shelf):
