@@ -330,7 +330,8 @@ def test_the_samples_end_counts_as_spoken_just_before(small_checkpoint: Path) ->
         (Segment(np.arange(3)), Segment(np.zeros(19, dtype=np.int64), stream)), (Segment(np.arange(4)),)
     )
     sequence = Sequence(prompt, Sampling(0, 1, 1, 0, 7, 2), 20, slot=1)
-    runner._rows.history[1] = 5  # an earlier request's leavings
+    with torch.inference_mode():
+        runner._rows.history[1] = 5  # an earlier request's leavings
     runner.admit(sequence)
     history = runner._rows.history[1]
     np.testing.assert_array_equal(history[-19:], stream)  # steps -19 to -1 of the ring
