@@ -30,7 +30,7 @@ from narration.store.s3 import S3Objects
 ROOT = Path(__file__).resolve().parents[1]
 POOL = "narration"
 SLOTS = 4  # jobs in flight at once: of the worker, and of the global concurrency limit
-RUN_SECONDS = 150.0  # a run's start and end on a loaded machine
+RUN_SECONDS = 300.0  # a run's start and end on a loaded machine
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 FLOWS_HERE = pytest.mark.filterwarnings("ignore:unclosed <socket.*127.0.0.1:ResourceWarning")
@@ -186,18 +186,19 @@ def setting(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactor
 def deployed(
     setting: Setting, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Deployed:
-    """The setting with the deployments and one worker, for every module that asks."""
+    """The setting with the deployments, for every module that asks; each starts its own workers."""
     if _DEPLOYED not in pytestconfig.stash:
-        stack = _opened(pytestconfig)
-        made = deploy(stack, setting, tmp_path_factory.mktemp("deployed"))
-        stack.enter_context(worker_of(made, "worker", "--limit", "3"))
-        pytestconfig.stash[_DEPLOYED] = made
+        home = tmp_path_factory.mktemp("deployed")
+        pytestconfig.stash[_DEPLOYED] = deploy(_opened(pytestconfig), setting, home)
     return pytestconfig.stash[_DEPLOYED]
 
 
 @contextmanager
 def worker_of(deployed: Deployed, name: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`prefect worker start`, which knows nothing but the server's address."""
+    """`prefect worker start`, which knows nothing but the server's address.
+
+    With `--limit` it ends with an error when a run it still holds is scheduled again.
+    """
     with running_worker(
         deployed.home / name, deployed.api_url, POOL, *options, PREFECT_WORKER_QUERY_SECONDS="1"
     ) as process:

@@ -27,6 +27,7 @@ class WatchedEndpoint:
 
     def __init__(self) -> None:
         self.submitted: list[str] = []
+        self._cancelled: list[str] = []
         self.spoiled: set[str] = set()
         self.most_in_flight = 0
         self.held: set[str] = set()
@@ -52,13 +53,14 @@ class WatchedEndpoint:
         """How many jobs were submitted with `part` in their text."""
         return sum(part in text for text in self.submitted)
 
-    def cancelled(self) -> int:
-        """How many jobs were cancelled."""
-        return sum(job.status == "CANCELLED" for job in list(self._endpoint.queue._jobs.values()))
+    def cancelled(self, part: str) -> int:
+        """How many jobs in flight were cancelled that were asked for with `part` in their text."""
+        return sum(part in text for text in self._cancelled)
 
     def forget(self) -> None:
         """Begin to count and to behave afresh."""
         self.submitted.clear()
+        self._cancelled.clear()
         self.spoiled.clear()
         self.held.clear()
         self.most_in_flight, self.pause = 0, 0.0
@@ -113,6 +115,10 @@ class WatchedEndpoint:
             await self._app(scope, _once(body, receive), send)
             self.most_in_flight = max(self.most_in_flight, self.in_flight())
             return
+        if "/cancel/" in path:
+            job = self._endpoint.queue._jobs.get(path.rpartition("/")[2])
+            if job is not None and job.input is not None:  # one that has ended has none
+                self._cancelled.append(job.input["prompt"])
         if "/job-done/" in path:
             await asyncio.sleep(self.pause)
             while self._is_held(path.rpartition("/")[2]):  # noqa: ASYNC110  # changed by another thread
