@@ -190,7 +190,8 @@ def _explain(error: ValidationError) -> str:
     """Name field and reason, never the value: it may be long, secret or forged to look like a log line."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(part)[:60] for part in first["loc"]) or "input"
-    return f"{field}: {first['msg']}".replace("\n", " ")
+    reason = first["msg"].removeprefix("Value error, ")  # pydantic's, before this module's own words
+    return f"{field}: {reason}".replace("\n", " ")
 
 
 _OUTSIDE_IDENTITY = {
