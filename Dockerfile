@@ -53,6 +53,7 @@ COPY gpu_worker/ gpu_worker/
 ENV HF_HUB_OFFLINE=1 \
     RUNPOD_LOG_LEVEL=INFO \
     WORKER_CODEC=/models/codec \
+    WORKER_DEVICE=cuda \
     WORKER_MODEL=/models/model
 USER 10001
 # A health check that loads the model beside the one at work would take its memory. The self-test

@@ -114,6 +114,7 @@ class HiggsEngine:
 
         Raises `ModelError` for checkpoints that cannot be served, and for slots that do not fit.
         """
+        transformers.utils.logging.disable_progress_bar()  # a log is no terminal
         where = torch.device(device)
         language_model = load_language_model(model_folder, where)
         config = language_model.config

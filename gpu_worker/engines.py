@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpu_worker.models import ModelError, source
 from gpu_worker.models import model_id as higgs_model_id
-from gpu_worker.models import source
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.speaker import Speaker
 from narration.contract import DRAFT_MODEL
@@ -43,6 +43,10 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
 
     import torch  # noqa: PLC0415 -- as said above
 
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("no CUDA device is to be seen here, and the CPU was not asked for")
+
     from gpu_worker.engine import EngineOptions, HiggsEngine  # noqa: PLC0415 -- as said above
 
     options = EngineOptions(
@@ -55,6 +59,6 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
         model.locate(),
         codec.locate(),
         model=model_id(settings),
-        device=settings.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device,
         options=options,
     )

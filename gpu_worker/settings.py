@@ -42,7 +42,22 @@ def read_settings() -> WorkerSettings:
     try:
         return WorkerSettings()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = str(first["loc"][0])
+        field, reason = _first(error)
         name = field if field.isupper() else f"WORKER_{field.upper()}"
-        raise SystemExit(f"{name}: {first['msg']}") from None
+        raise SystemExit(f"{name}: {reason}") from None
+
+
+def settings_with(settings: WorkerSettings, **flags: str | int | None) -> WorkerSettings:
+    """`settings` with those `flags` that were given; raises `SystemExit` naming the flag that is wrong."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return WorkerSettings.model_validate(settings.model_dump() | given)
+    except ValidationError as error:
+        field, reason = _first(error)
+        raise SystemExit(f"--{field}: {reason}") from None
+
+
+def _first(error: ValidationError) -> tuple[str, str]:
+    """Field and reason of the first complaint."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return str(first["loc"][0]), first["msg"]

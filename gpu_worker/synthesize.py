@@ -8,13 +8,17 @@ import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpu_worker import audio
-from gpu_worker.engine import HiggsEngine, Spoken
 from gpu_worker.engines import open_higgs
-from gpu_worker.settings import WorkerSettings
-from gpu_worker.voices import VoiceLoader
+from gpu_worker.settings import WorkerSettings, settings_with
+from gpu_worker.voices import VoiceLoader, check
 from narration.contract import ContractError, ErrorCode, SynthesisRequest, parse_request
+
+if TYPE_CHECKING:
+    # torch takes seconds to import; whatever is wrong with the options is said before.
+    from gpu_worker.engine import HiggsEngine, Spoken
 
 
 def run(options: argparse.Namespace, settings: WorkerSettings) -> list[str]:
@@ -26,17 +30,16 @@ def run(options: argparse.Namespace, settings: WorkerSettings) -> list[str]:
     transcript = options.voice_transcript or settings.voice_sample_transcript
     requests = [_request(prompt, options, transcript) for prompt in options.prompt]
     given = {name: getattr(options, name) for name in ("model", "codec", "slots", "device")}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    settings = WorkerSettings.model_validate(settings.model_dump() | chosen)
+    settings = settings_with(settings, **given)
     options.out.mkdir(parents=True, exist_ok=True)
     engine = open_higgs(settings)
     spoken = asyncio.run(_speak(engine, requests, settings))
     failures = []
     for number, (request, outcome) in enumerate(zip(requests, spoken, strict=True), 1):
-        if isinstance(outcome, Spoken):
-            _write(options.out / f"{number:03}", request, outcome, model=engine.model)
+        if isinstance(outcome, ContractError):
+            failures.append(f"prompt {number}: {outcome} ({outcome.failure.error_code})")
         else:
-            failures.append(f"prompt {number}: {outcome}")
+            _write(options.out / f"{number:03}", request, outcome, model=engine.model)
     return failures
 
 
@@ -50,7 +53,9 @@ def _request(prompt: str, options: argparse.Namespace, transcript: str | None) -
     if options.voice_sample is not None:
         if transcript is None:
             raise ContractError(ErrorCode.TRANSCRIPT_MISSING, "--voice-transcript: say what the sample says")
-        fields["audio_base64"] = base64.b64encode(options.voice_sample.read_bytes()).decode()
+        sample = options.voice_sample.read_bytes()
+        check(sample, transcript, None)  # here, and not when a model has been loaded for it
+        fields["audio_base64"] = base64.b64encode(sample).decode()
         fields["audio_transcript"] = transcript
     if options.greedy:
         fields |= {"temperature": 0, "ras_win_len": 0}
@@ -59,17 +64,19 @@ def _request(prompt: str, options: argparse.Namespace, transcript: str | None) -
 
 async def _speak(
     engine: HiggsEngine, requests: Sequence[SynthesisRequest], settings: WorkerSettings
-) -> list[Spoken | BaseException]:
+) -> list[Spoken | ContractError]:
     voices = VoiceLoader(fetch_timeout=settings.fetch_timeout, allow_private_urls=settings.allow_private_urls)
     try:
         said = (engine.say(request, voices.of(request)) for request in requests)
         outcomes = await asyncio.gather(*said, return_exceptions=True)
     finally:
         await engine.drain()
+    told: list[Spoken | ContractError] = []
     for outcome in outcomes:
-        if not isinstance(outcome, Spoken | ContractError):
+        if isinstance(outcome, BaseException) and not isinstance(outcome, ContractError):
             raise outcome
-    return outcomes
+        told.append(outcome)
+    return told
 
 
 def _write(stem: Path, request: SynthesisRequest, spoken: Spoken, *, model: str) -> None:

@@ -92,7 +92,7 @@ def run_python(*arguments: str | Path, **environment: object) -> subprocess.Comp
         env={name: str(value) for name, value in environment.items()},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 

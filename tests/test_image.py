@@ -109,12 +109,18 @@ def test_what_runs_is_process_one_and_not_root(target: str, instruction: str) ->
 
 
 def test_the_worker_is_offline_at_run_time_and_knows_its_weights() -> None:
-    """After the build nothing is looked up at the hub: the weights are where the fetch put them."""
+    """After the build nothing is looked up at the hub: the weights are where the fetch put them.
+
+    Nor does a worker whose GPU cannot be seen speak on the CPU, slowly, at the GPU's price.
+    """
     worker = stages()["gpu-worker"]
     environment = next(argument for instruction, argument in worker if instruction == "ENV")
-    assert {"HF_HUB_OFFLINE=1", "WORKER_MODEL=/models/model", "WORKER_CODEC=/models/codec"} <= set(
-        environment.split()
-    )
+    assert {
+        "HF_HUB_OFFLINE=1",
+        "WORKER_DEVICE=cuda",
+        "WORKER_MODEL=/models/model",
+        "WORKER_CODEC=/models/codec",
+    } <= set(environment.split())
     assert not any("HUB_OFFLINE" in argument for argument in environment_of("base"))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from higgs_oracle import Oracle, Said
 from hub_kit import REVISION, hub, run_python, worker
 from safetensors.torch import load_file, save_file
@@ -92,7 +93,9 @@ def test_one_bad_prompt_costs_no_other(
     """A prompt that fits no slot is named with its number and status 1; its neighbours are written."""
     flags = ["--prompt=Short.", f"--prompt={'harbour ' * 240}", "--prompt=Last.", "--slots=2", "--greedy"]
     assert main(_synthesize(model, codec, tmp_path, *flags)) == 1
-    assert "prompt 2: prompt " in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "prompt 2: prompt " in error
+    assert "(request_too_long)" in error
     assert sorted(path.name for path in tmp_path.glob("*.wav")) == ["001.wav", "003.wav"]
 
 
@@ -103,6 +106,11 @@ def test_one_bad_prompt_costs_no_other(
         (["--prompt=x", "--seed=-1"], "seed: "),
         (["--prompt=x", "--voice-sample=none.wav", "--voice-transcript=x"], "none.wav"),
         (["--prompt=x", "--model=/nowhere"], "/nowhere"),
+        pytest.param(
+            ["--prompt=x", "--device=cuda"],
+            "no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
     ],
 )
 def test_a_bad_option_is_named(
@@ -115,14 +123,37 @@ def test_a_bad_option_is_named(
     assert named in error
 
 
-def test_a_sample_without_its_transcript_is_refused(
-    model: Path, codec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--voice-sample=voice.wav"], "--voice-transcript"),
+        (["--voice-sample=short.wav", "--voice-transcript=x"], "0.50 s, under 1 s"),
+        (["--slots=0"], "--slots: "),
+        (["--max-new-tokens=0"], "max_new_tokens: "),
+    ],
+)
+def test_what_is_wrong_with_the_options_is_said_before_anything_is_loaded(
+    flags: list[str], named: str, tmp_path: Path
 ) -> None:
-    """A voice cannot be cloned without what the sample says; the command says so before it loads."""
+    """A sample without its transcript, one that is no voice, a number out of range: known without torch."""
     soundfile.write(tmp_path / "voice.wav", tone(2.0), 24_000)
-    flags = ["--prompt=x", f"--voice-sample={tmp_path / 'voice.wav'}"]
-    assert main(_synthesize(model, codec, tmp_path / "out", *flags)) == 1
-    assert "--voice-transcript" in capsys.readouterr().err
+    soundfile.write(tmp_path / "short.wav", tone(0.5), 24_000)
+    code = """
+import os, sys
+from gpu_worker.__main__ import main
+
+os.chdir(sys.argv[1])
+try:
+    status = main(sys.argv[2:])
+finally:
+    assert "torch" not in sys.modules
+sys.exit(status)
+"""
+    command = _synthesize(tmp_path, tmp_path, tmp_path / "out", "--prompt=x", *flags)
+    ended = run_python("-c", code, tmp_path, *command, PYTHONPATH=Path(__file__).parents[1])
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
+    assert named in ended.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_check_speaks_with_what_was_fetched(
