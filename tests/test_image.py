@@ -215,6 +215,7 @@ def test_main_is_pushed_with_its_commit_and_latest() -> None:
     """Every push to main pushes runpod-higgs-tts under the commit and `latest`, once the disk is freed."""
     described = workflow("build-push")
     assert described["triggers"]["push"] == {"branches": ["main"]}
+    assert "${{ github.sha }}" in described["concurrency"]["group"], "one push would cancel another's image"
     steps = described["jobs"]["gpu-worker"]["steps"]
     push = next(step["with"] for step in steps if step.get("uses", "").startswith("docker/build-push-action"))
     image = "${{ steps.image.outputs.name }}"
