@@ -15,6 +15,7 @@ from prefect.artifacts import (
     aupdate_progress_artifact,
 )
 
+from narration.commands import retake_command
 from narration.manifest import Manifest
 from narration.markup import plain
 from narration.planning import Plan, PlannedChunk
@@ -141,23 +142,36 @@ async def show_summary(store: Store, report: RunReport, manifest: Manifest) -> N
     ]
     if report.duration is not None:
         lines.append(f"Duration {report.duration:.1f} s.")
-    for kind, location in report.files.items():
-        entry = manifest.file(kind)
-        assert entry is not None
-        link = await asyncio.to_thread(store.link, entry.key) if store.is_remote else None
-        lines.append(f"- {kind}: " + (f"[{plain(location)}]({link})" if link else f"`{location}`"))
-    lines.append(f"- manifest: `{report.manifest}`")
-    if report.flagged:
-        listed = " ".join(map(str, report.flagged))
-        lines.append(
-            f"\nNo attempt was free of doubt for chunks {listed}. Listen, then "
-            f"`narrate retake {report.narration_id} {listed}` or run the deployment `retake`."
-        )
     lines += [f"- {plain(note)}" for note in report.notes]
     with best_effort():
+        lines += await asyncio.to_thread(_where, store, report, manifest)
+        if report.flagged:
+            lines.append(_what_to_retake(report, manifest, store.location))
         await acreate_markdown_artifact(
             "\n\n".join(line for line in lines if line), key=f"summary-{report.narration_id}"
         )
+
+
+def _where(store: Store, report: RunReport, manifest: Manifest) -> list[str]:
+    """Where each file is, the review page first; with a link where a person has no other way to it."""
+    lines = []
+    for entry in sorted(manifest.files, key=lambda entry: entry.kind != "html"):
+        name = "review page" if entry.kind == "html" else entry.kind
+        link = f"[open]({store.link(entry.key)}), " if store.is_remote else ""
+        lines.append(f"- {name}: {link}`{store.locate(entry.key)}`")
+    lines.append(f"- manifest: `{report.manifest}`")
+    if store.is_remote:
+        lines.append("The links end after 7 days; the deployment `review` makes a new review page.")
+    return lines
+
+
+def _what_to_retake(report: RunReport, manifest: Manifest, store: str) -> str:
+    command = retake_command(manifest.id, report.flagged, store=store, engine=manifest.engine)
+    listed = ", ".join(map(str, report.flagged))
+    return (
+        f"No attempt was free of doubt for chunks {listed}. Listen, then run the deployment `retake`, or "
+        f"`{command}`."
+    )
 
 
 async def show_failure(plan: Plan, tally: Tally, remedy: str) -> None:

@@ -26,7 +26,8 @@ def run_name() -> str:
 def how_to_retry(plan: Plan) -> str:
     """What a person does after chunks failed; Prefect can schedule only deployment runs again."""
     if deployment.id:
-        return "press Retry on this run, or `prefect flow-run retry`: only what is missing is synthesized"
+        command = f"prefect flow-run retry {flow_run_id()}"
+        return f"press Retry on this run, or `{command}`: only what is missing is synthesized"
     return f"start the same command again: only what is missing is synthesized ({plan.narration_id})"
 
 

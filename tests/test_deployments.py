@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 from deployment_kit import ROOT, Deployed, Run, deployed, runs_below, setting, worker_of
 from prefect.client.schemas.objects import FlowRun
@@ -183,7 +185,11 @@ def test_a_person_sees_what_came_out(deployed: Deployed, asked: Asked) -> None:
     ]
     (summary, *_) = deployed.artifacts(f"summary-{NAMED}")
     assert "draft voice" in summary["data"]
-    assert "X-Amz-Signature" in summary["data"]
+    page = next(entry for entry in deployed.manifest(NAMED)["files"] if entry["kind"] == "html")
+    assert f"`{deployed.env['NARRATION_STORE']}/{page['key']}`" in summary["data"]
+    link = re.search(r"review page: \[open\]\((\S+)\)", summary["data"])
+    assert link is not None
+    assert httpx.get(link[1]).headers["content-type"] == "text/html; charset=utf-8"
     assert deployed.env["RUNPOD_API_KEY"] not in json.dumps([progress, chunks, summary])
 
 
@@ -288,7 +294,7 @@ def test_a_failed_chunk_is_made_alone_by_the_retry_button(deployed: Deployed, tr
     assert run["state_type"] == "FAILED"
     assert "1 of 3 chunks failed, 2 are stored: chunk 2:" in run["state"]["message"]
     (summary, *_) = deployed.artifacts("summary-spoiled-draft")
-    assert "press Retry" in summary["data"]
+    assert f"press Retry on this run, or `prefect flow-run retry {run['id']}`" in summary["data"]
     assert deployed.store.read_manifest("spoiled-draft") is None
     assert deployed.endpoint.asked_for("called spoiled") == 3
 
