@@ -14,10 +14,18 @@ from narration.errors import InputError, SettingsError
 def run_flow(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
     """Run a flow to its end, its progress shown; what Prefect refuses is `InputError` or `SettingsError`.
 
-    `flow` imports Prefect, which reads its settings at that moment.
+    SIGTERM, which Prefect makes an exception of its own, is `KeyboardInterrupt` as Ctrl-C is. `flow`
+    imports Prefect, which reads its settings at that moment.
     """
     _prepare_prefect()
-    from prefect.exceptions import ParameterTypeError, PrefectException  # noqa: PLC0415  # as above
+    from flows.prefect_server import provide_server  # noqa: PLC0415  # uvicorn, which `plan` does without
+
+    provide_server()
+    from prefect.exceptions import (  # noqa: PLC0415  # as above
+        ParameterTypeError,
+        PrefectException,
+        TerminationSignal,
+    )
 
     try:
         with terminal.progress_bar():
@@ -27,16 +35,21 @@ def run_flow(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[st
     except (PrefectException, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "API" not in str(error):
             raise
-        where = os.environ.get("PREFECT_API_URL", "this machine")
+        where = os.environ["PREFECT_API_URL"]
         raise SettingsError(
             f"the Prefect server at {where} cannot be used: {' '.join(str(error).split())[:300]}",
             remedy="start it, or unset PREFECT_API_URL to run without one",
         ) from None
+    except TerminationSignal:
+        raise KeyboardInterrupt from None
+    except BaseExceptionGroup as group:  # where tasks ran side by side
+        if group.subgroup(TerminationSignal) is None:
+            raise
+        raise KeyboardInterrupt from None
 
 
 def _prepare_prefect() -> None:
-    """Before Prefect is imported: no telemetry, patience for its first start, a terminal left to us."""
+    """Before Prefect is imported: no telemetry, and a terminal left to us."""
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")

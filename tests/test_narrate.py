@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 from flow_kit import FOUR_CHUNKS, Place
 
@@ -65,6 +69,43 @@ def test_a_run_killed_half_way_goes_on_from_there(place: Place) -> None:
     assert again["failed"] == 0
     assert again["cached"] >= stored
     assert again["synthesized"] <= 24 - stored
+
+
+@pytest.mark.timeout(600)  # two starts of everything, on a machine that is busy
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups and signals are Unix's")
+def test_a_run_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None:
+    """With nothing configured, server and worker are the run's own: they end with it, whatever ends it."""
+    paragraphs = [f"This is paragraph number {n}, and it says its own number." for n in range(1, 25)]
+    (tmp_path / "long.txt").write_text("\n\n".join(paragraphs), encoding="utf-8")
+    clips = tmp_path / "narrations-store" / "clips"
+    errors = tmp_path / "errors.txt"
+
+    def start() -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "flows.cli", "run", "long.txt", "--json"]
+        env = os.environ | {"NARRATION_CONCURRENCY": "2"}
+        with errors.open("wb") as said:
+            return subprocess.Popen(
+                command, env=env, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+            )
+
+    def stored() -> int:
+        return len(list(clips.rglob("*.json")))
+
+    for stop, sent in ((os.kill, signal.SIGKILL), (os.killpg, signal.SIGINT)):
+        before = stored()
+        with start() as run:
+            until = time.monotonic() + 240
+            while stored() == before and run.poll() is None and time.monotonic() < until:
+                time.sleep(0.05)
+            started = psutil.Process(run.pid).children(recursive=True)
+            assert len(started) >= 3  # a server, an endpoint, a worker
+            stop(run.pid, sent)  # Ctrl-C in a terminal reaches every process of the group
+        assert run.returncode == (-signal.SIGKILL if sent == signal.SIGKILL else 130)
+        assert not psutil.wait_procs(started, timeout=60)[1]
+        assert before < stored() < 24
+    told = errors.read_text(encoding="utf-8").splitlines()
+    assert told[-1].startswith("narrate: stopped;")
+    assert not [line for line in told if line.startswith("Traceback") or " | ERROR" in line]
 
 
 def test_plan_tells_what_would_be_made_without_making_it(place: Place) -> None:
