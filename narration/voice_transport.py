@@ -6,15 +6,32 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from narration.contract import SynthesisRequest
 from narration.errors import VoiceError
 from narration.settings import Settings
 from narration.store import Store
-from narration.voices import Voice
+
+if TYPE_CHECKING:
+    from narration.voices import Voice
 
 LINK_GRACE = 600  # s a presigned link outlives the job that needs it
-MAX_INLINE = 8_000_000  # characters of base64; RunPod takes 10 MB a request
+MAX_INLINE_BYTES = 6_000_000  # of a sample, 8 MB as base64; RunPod takes 10 MB a request
+
+
+SMALLER = "make it FLAC, mono, of 5 to 20 s, and add that"
+
+
+def is_linked(store: Store, key: str) -> bool:
+    """Whether a worker can fetch `key` from the store by itself; else a sample travels with each request."""
+    return store.link(key, seconds=LINK_GRACE).startswith("https://")
+
+
+def too_large(size: int) -> str:
+    """In words, why a sample of `size` bytes cannot travel with a request."""
+    most = MAX_INLINE_BYTES / 1_000_000
+    return f"the sample has {size / 1_000_000:.1f} MB, and {most:g} MB at most are sent with every chunk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +52,13 @@ class VoiceTransport:
         """
         if voice is None:
             return cls()
-        link = partial(store.link, voice.key, seconds=round(settings.queue_timeout) + LINK_GRACE)
-        if link().startswith("https://"):
-            return cls(link=link)
-        encoded = base64.b64encode(store.read_sample(voice.key)).decode()
-        if len(encoded) > MAX_INLINE:
-            raise VoiceError(
-                f"the sample of {voice.name} is too large to be sent with every chunk",
-                remedy="add it again as FLAC, mono, of 5 to 20 s",
-            )
-        return cls(base64=encoded)
+        if is_linked(store, voice.key):
+            seconds = round(settings.queue_timeout) + LINK_GRACE
+            return cls(link=partial(store.link, voice.key, seconds=seconds))
+        sample = store.read_sample(voice.key)
+        if len(sample) > MAX_INLINE_BYTES:
+            raise VoiceError(f"voice {voice.name}: {too_large(len(sample))}", remedy=SMALLER)
+        return cls(base64=base64.b64encode(sample).decode())
 
     def attach(self, request: SynthesisRequest) -> SynthesisRequest:
         """`request` with the sample, where it names one."""

@@ -13,6 +13,7 @@ from narration.errors import Damaged, VoiceError
 from narration.settings import Settings
 from narration.store import Store, is_slug, sample_key
 from narration.voice_sources import MAX_TRANSCRIPT_CHARACTERS, read_sample, read_transcript, without_secrets
+from narration.voice_transport import MAX_INLINE_BYTES, SMALLER, is_linked, too_large
 
 if TYPE_CHECKING:
     from narration.voice_checks import Finding
@@ -76,6 +77,8 @@ def add_voice(
     sha256 = hashlib.sha256(data).hexdigest()
     suffix = _suffix(data)
     voice = Voice(name=name, sha256=sha256, transcript=words, seconds=seconds, suffix=suffix, source=source)
+    if not _can_travel(store, voice, len(data)):
+        raise VoiceError(f"voice {name}: {too_large(len(data))}", remedy=SMALLER)
     stored = store.read_voice(name)
     if stored is not None and not replace:
         known = _parse(name, stored[0])
@@ -122,7 +125,10 @@ def check_voice(store: Store, name: str) -> list[Finding]:
     if hashlib.sha256(data).hexdigest() != voice.sha256:
         message = "the sample in the store is not the one that was added"
         return [Finding("error", message, "add the voice again with --replace")]
-    return examine_sample(data, voice.transcript)[1]
+    findings = examine_sample(data, voice.transcript)[1]
+    if not _can_travel(store, voice, len(data)):
+        findings.insert(0, Finding("error", too_large(len(data)), f"{SMALLER} with --replace"))
+    return findings
 
 
 def import_default_voice(
@@ -169,6 +175,11 @@ def choose_voice(store: Store, settings: Settings, *, importing: bool = True) ->
             allow_private=settings.allow_private_urls,
         )
     return find_voice(store, DEFAULT_VOICE)
+
+
+def _can_travel(store: Store, voice: Voice, size: int) -> bool:
+    """Whether a sample of `size` bytes can reach the worker: with each request, or by a link of the store."""
+    return size <= MAX_INLINE_BYTES or is_linked(store, voice.key)
 
 
 def _check_name(name: str) -> None:

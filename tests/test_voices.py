@@ -17,12 +17,14 @@ import soundfile
 from audio_kit import RATE, silence, speak, tone
 from numpy.typing import NDArray
 
+from narration import preflight, voices
 from narration.errors import VoiceError
 from narration.settings import Settings
 from narration.store import Store, open_store
 from narration.store.layout import voice_key
 from narration.voice_checks import Finding, examine_sample
 from narration.voice_sources import MAX_TRANSCRIPT_CHARACTERS
+from narration.voice_transport import MAX_INLINE_BYTES, VoiceTransport, is_linked
 from narration.voices import (
     Voice,
     add_voice,
@@ -424,6 +426,49 @@ def test_an_error_keeps_a_voice_out_and_a_warning_does_not(store: Store, tmp_pat
     with pytest.raises(VoiceError, match="voice silent: the sample is silent"):
         add_voice(store, "silent", str(path), WORDS)
     assert store.voice_names() == ["quiet"]
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> str:
+    """A good recording, in a file too large to be sent with every chunk."""
+    path = tmp_path / "large.wav"
+    channels = np.tile(np.repeat(recording(), 2)[:, None], (1, 8))
+    soundfile.write(path, channels, 2 * RATE, subtype="PCM_24")
+    assert MAX_INLINE_BYTES < path.stat().st_size < 2 * MAX_INLINE_BYTES
+    return str(path)
+
+
+def test_a_sample_too_large_to_travel_is_refused_when_it_is_added(store: Store, large: str) -> None:
+    """A folder's samples go along with each request, so a larger one is refused before it is paid."""
+    with pytest.raises(VoiceError, match=r"voice anna: the sample has \d\.\d MB, and 6 MB at most .*FLAC"):
+        add_voice(store, "anna", large, WORDS)
+    assert store.voice_names() == []
+
+
+def test_a_sample_too_large_to_travel_is_found_in_the_store(
+    store: Store, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that came there all the same is an error of its check, of `doctor`, and of the run."""
+    with monkeypatch.context() as patch:
+        patch.setattr(voices, "MAX_INLINE_BYTES", 20_000_000)
+        voice = add_voice(store, "anna", large, WORDS)
+    (finding,) = check_voice(store, "anna")
+    assert (finding.severity, "6 MB at most" in finding.message) == ("error", True)
+    told = preflight.check_voice(store, settings(voice="anna"))
+    assert (told.ok, told.remedy) == (False, finding.remedy)
+    with pytest.raises(VoiceError, match="6 MB at most"):
+        VoiceTransport.of(store, voice, settings())
+
+
+def test_a_sample_of_any_size_travels_as_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From S3 the worker fetches it by itself, once."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket = open_store("s3://narrations/here")
+    assert is_linked(bucket, "voices/anna/sample.wav")
+    voice = Voice(name="anna", sha256="a" * 64, transcript=WORDS, seconds=6, suffix=".wav", source="here")
+    assert voices._can_travel(bucket, voice, MAX_INLINE_BYTES + 1)
 
 
 def test_naming_a_voice_imports_no_numpy(store: Store, sample: str) -> None:
