@@ -11,7 +11,7 @@ from narration.errors import InputError, SettingsError
 from narration.planning import Change, Plan, changes_for, make_plan, narration_slug, published_id
 from narration.script import parse_script
 from narration.settings import Settings, read_settings
-from narration.store import Store, open_store
+from narration.store import Store, open_store, validate_id
 from narration.voices import Voice
 
 VOICE = Voice(
@@ -142,11 +142,28 @@ def test_a_drafts_id_is_always_a_drafts() -> None:
 
 @pytest.mark.parametrize(
     ("name", "slug"),
-    [("My Script (v2)", "my-script-v2"), ("日本", "narration"), ("--a--", "a"), ("x" * 200, "x" * 80)],
+    [
+        ("My Script (v2)", "my-script-v2"),
+        ("Crème brûlée", "creme-brulee"),
+        ("Straße", "strasse"),
+        ("--a--", "a"),
+        ("x" * 80, "x" * 80),
+    ],
 )
 def test_a_files_name_makes_an_id(name: str, slug: str) -> None:
     """Any file can be narrated without thinking of an id."""
     assert narration_slug(name) == slug
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("第一章", "第二章"), ("Глава 1", "Часть 1"), ("x" * 81, "x" * 82), ("?", "!")]
+)
+def test_names_that_an_id_cannot_hold_are_told_apart(one: str, other: str) -> None:
+    """No script replaces another's narration because an id has no room for what their names differ in."""
+    slugs = {narration_slug(one), narration_slug(other)}
+    assert len(slugs) == 2
+    assert all(validate_id(slug) == slug for slug in slugs)
+    assert narration_slug("Й") == narration_slug("И\u0306")  # one name, as two file systems write it
 
 
 def test_the_price_counts_each_missing_clip_once(store: Store) -> None:
