@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="narrate a script: synthesize what is missing, master, publish")
     _script_arguments(run)
-    run.add_argument("--max-cost", type=float, metavar="USD", help="refuse to start, or go on, beyond this")
+    _cost_argument(run)
     run.set_defaults(command="run")
 
     plan = commands.add_parser("plan", help="show what a run would synthesize and cost")
@@ -29,15 +30,13 @@ def _parser() -> argparse.ArgumentParser:
 
     retake = commands.add_parser("retake", help="speak some chunks of a narration again")
     retake.add_argument("id", help="the narration's id")
-    retake.add_argument("chunks", type=int, nargs="+", metavar="CHUNK", help="chunk numbers, from 1")
+    retake.add_argument("chunks", type=_number, nargs="+", metavar="CHUNK", help="chunk numbers, from 1")
     retake.add_argument("--seed", type=int, help="seed of the new takes; default: derived from the take")
     retake.add_argument(
         "--text", action="append", default=[], metavar="CHUNK=TEXT", help="other words for a chunk"
     )
-    retake.add_argument("--take", type=int, metavar="N", help="go back to take N instead of making one")
-    retake.add_argument(
-        "--max-cost", type=float, metavar="USD", help="refuse to start, or go on, beyond this"
-    )
+    retake.add_argument("--take", type=_number, metavar="N", help="go back to take N instead of making one")
+    _cost_argument(retake)
     _common_arguments(retake)
     retake.set_defaults(command="retake")
 
@@ -72,6 +71,10 @@ def _store_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="URL", help="a folder or s3://bucket/prefix")
 
 
+def _cost_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-cost", type=_usd, metavar="USD", help="refuse to start, or go on, beyond this")
+
+
 def _common_arguments(parser: argparse.ArgumentParser) -> None:
     _store_argument(parser)
     parser.add_argument(
@@ -87,3 +90,19 @@ def _script_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id", help="the narration's id; default: made of the file's name")
     parser.add_argument("--voice", metavar="NAME", help="default: the voice named `default`")
     _common_arguments(parser)
+
+
+def _usd(text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of USD above 0")
+    return amount
+
+
+def _number(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)

@@ -120,7 +120,7 @@ COMMANDS: dict[str, Command] = {
 
 def _plan_of(given: argparse.Namespace, settings: Settings, *, importing: bool) -> tuple[Store, Script, Plan]:
     """Read and plan a script file; nothing is written but, with `importing`, the default voice."""
-    narration_id = validate_id(given.id) if given.id else narration_slug(given.script.stem)
+    narration_id = validate_id(given.id) if given.id is not None else narration_slug(given.script.stem)
     script = read_script(given.script)
     store = open_store(settings.store)
     voice = choose_voice(store, settings, importing=importing)

@@ -78,7 +78,8 @@ async def check_endpoint(settings: Settings) -> Finding:
         async with open_endpoint(settings) as endpoint:
             health = await endpoint.health()
     except NarrationError as error:
-        error.message = f"{settings.runpod_url}/{settings.endpoint_id}: {error.message}"
+        if settings.endpoint_id is not None:
+            error.message = f"{settings.runpod_url}/{settings.endpoint_id}: {error.message}"
         return _failed("endpoint", error)
     if settings.management_key is not None and settings.runpod_url == RUNPOD_URL:
         closed = await asyncio.to_thread(_closed, settings, settings.management_key.get_secret_value())
@@ -147,11 +148,12 @@ def _failed(name: str, error: NarrationError) -> Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Every check that needs no plan, for a person who asks what is wrong."""
+    others = [check_ffmpeg(settings), _check_worker(settings), _check_model(settings)]
     try:
         store = open_store(settings.store)
     except NarrationError as error:
-        return [_failed("store", error), check_ffmpeg(settings)]
-    return [check_store(store), check_ffmpeg(settings), _check_worker(settings), check_voice(store, settings)]
+        return [_failed("store", error), *others]
+    return [check_store(store), *others, check_voice(store, settings)]
 
 
 def _check_worker(settings: Settings) -> Finding:
@@ -163,6 +165,13 @@ def _check_worker(settings: Settings) -> Finding:
         message = "no endpoint is configured: runs start the draft voice on this machine"
         return Finding("endpoint", True, message, "set RUNPOD_HIGGS_ENDPOINT_ID for the real one")
     return asyncio.run(check_endpoint(settings))
+
+
+def _check_model(settings: Settings) -> Finding:
+    try:
+        return Finding("model", True, settings.model_id())
+    except NarrationError as error:
+        return _failed("model", error)
 
 
 def check_voice(store: Store, settings: Settings) -> Finding:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows import cli, terminal
+from flows import cli, in_process, terminal
 
 SCRIPT = "# Title\n\nOne paragraph that says something.\n\nAnother paragraph that says more.\n"
 
@@ -60,6 +62,12 @@ def test_the_price_is_shown_with_its_inputs(
         (["retake", "intro", "1", "--text", "nonsense"], "CHUNK=TEXT"),
         (["retake", "intro", "1", "--text", "1=   "], "CHUNK=TEXT"),
         (["plan", "my script.md", "--id", "-x"], "id"),
+        (["plan", "my script.md", "--id", ""], "narration id"),
+        (["run", "my script.md", "--max-cost", "0"], "--max-cost: '0'"),
+        (["run", "my script.md", "--max-cost", "nan"], "--max-cost: 'nan'"),
+        (["run", "my script.md", "--max-cost", "cheap"], "--max-cost: 'cheap'"),
+        (["retake", "intro", "0"], "'0' is not a number from 1"),
+        (["retake", "intro", "1", "--take", "-1"], "'-1' is not a number from 1"),
         (["plan", "nothing.md"], "nothing.md"),
         (["voice", "add", "me", "--sample", "nothing.wav", "--transcript", "Words."], "nothing.wav"),
         (["voice", "check", "me"], "me"),
@@ -87,6 +95,40 @@ def test_a_setting_that_is_none_is_named_as_it_is_set(
     assert "NARRATION_CONCURRENCY" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("store", ["here", "my script.md"])
+def test_doctor_names_everything_that_is_wrong_at_once(
+    script: Path, store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line for each thing a run needs, with what to do about those that are wrong; the same in JSON."""
+    monkeypatch.setenv("NARRATION_FFMPEG", "/nowhere/ffmpeg")
+    asked = ["doctor", "--engine", "higgs", "--store", store]
+    assert cli.main(asked) == 2
+    lines = capsys.readouterr().out.splitlines()
+    found = {line.split()[1]: line for line in lines}
+    assert "RUNPOD_HIGGS_ENDPOINT_ID" in found["endpoint"]
+    assert "None" not in found["endpoint"]
+    assert "NARRATION_MODEL" in found["model"]
+    assert "NARRATION_FFMPEG" in found["ffmpeg"]
+    if store == script.name:
+        assert found["store"].startswith("wrong")
+    else:
+        assert found["store"].startswith("ok")
+        assert "narrate voice add default" in found["voice"]
+    assert cli.main([*asked, "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is False
+    assert [finding["name"] for finding in told["findings"]] == list(found)
+
+
+def test_doctor_is_content_with_a_laptop_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing configured is nothing wrong: drafts are spoken here."""
+    assert cli.main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["ok", name] for name in ("store", "ffmpeg", "endpoint", "model", "voice")
+    ]
+
+
 def test_a_key_in_the_environment_is_never_printed(
     script: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +139,21 @@ def test_a_key_in_the_environment_is_never_printed(
     cli.main(["doctor", "--engine", "higgs", "--store", str(script)])
     printed = capsys.readouterr()
     assert "SECRET" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_being_terminated_is_being_stopped(grouped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM, which Prefect raises wherever the run is, ends like Ctrl-C and not in a traceback."""
+    from prefect.exceptions import TerminationSignal
+
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    signal = TerminationSignal(signal=15)
+
+    async def flow() -> dict[str, Any]:
+        raise BaseExceptionGroup("tasks", [signal]) if grouped else signal
+
+    with pytest.raises(KeyboardInterrupt):
+        in_process.run_flow(flow)
 
 
 def test_tables_align_their_columns() -> None:
