@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+from audio_kit import RATE, silence, speak
 
 from flows import cli, in_process, terminal
 
+SAID = "This is what the sample says, word for word, and nothing else is to be heard in it."
 SCRIPT = "# Title\n\nOne paragraph that says something.\n\nAnother paragraph that says more.\n"
 
 
@@ -48,12 +52,38 @@ def test_the_price_is_shown_with_its_inputs(
     monkeypatch.setenv("NARRATION_MODEL", "higgs/1")
     monkeypatch.setenv("RUNPOD_HIGGS_ENDPOINT_ID", "abc")
     monkeypatch.setenv("NARRATION_PRICE_PER_SECOND", "0.001")
-    assert cli.main(["voice", "list"]) == 0
     assert cli.main(["plan", str(script)]) == 2  # no voice to plan with
     assert "voice" in capsys.readouterr().err
-    monkeypatch.setenv("NARRATION_ENGINE", "draft")
+    soundfile.write("sample.wav", np.concatenate([speak(SAID), silence(0.3)]), RATE)
+    assert cli.main(["voice", "add", "default", "--sample", "sample.wav", "--transcript", SAID]) == 0
+    assert cli.main(["plan", str(script)]) == 0
+    told = capsys.readouterr().out
+    assert "at 10 seconds of speech per GPU second (assumed)" in told
+    assert "at $0.001 a GPU second" in told
+    monkeypatch.setenv("NARRATION_SPEED", "25")
+    assert cli.main(["plan", str(script)]) == 0
+    assert "at 25 seconds of speech per GPU second (measured)" in capsys.readouterr().out
+    assert cli.main(["plan", str(script), "--json"]) == 0
+    totals = json.loads(capsys.readouterr().out)["totals"]
+    assert totals["gpu_seconds"] == pytest.approx(totals["speech_seconds"] / 25, abs=0.01)
+    assert totals["price"] == pytest.approx(totals["gpu_seconds"] * 0.001, abs=1e-5)
+
+
+def test_a_plan_has_the_fields_that_programs_rely_on(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Chunks are numbered from 1; a draft is free and said to be one."""
     assert cli.main(["plan", str(script)]) == 0
     assert "draft voice" in capsys.readouterr().out
+    assert cli.main(["plan", str(script), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told) == {"narration_id", "model", "voice", "chunks", "totals"}
+    assert [chunk["index"] for chunk in told["chunks"]] == [1, 2]
+    fields = {"index", "text", "characters", "digest", "cached", "boundary"}
+    assert all(set(chunk) == fields for chunk in told["chunks"])
+    figures = {"chunks", "cached", "characters", "speech_seconds", "gpu_seconds", "price"}
+    assert set(told["totals"]) >= figures
+    assert (told["totals"]["chunks"], told["totals"]["price"]) == (2, 0)
 
 
 @pytest.mark.parametrize(

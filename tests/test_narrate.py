@@ -10,9 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
+import soundfile
+from audio_kit import RATE, silence, speak
 from flow_kit import FOUR_CHUNKS, Place
+
+SAID = "This is what the sample says, word for word, and nothing else is to be heard in it."
 
 
 def test_a_script_becomes_a_narration_and_the_second_run_synthesizes_nothing(place: Place) -> None:
@@ -177,19 +182,17 @@ def test_an_unreachable_endpoint_is_said_in_seconds(place: Place) -> None:
 
 
 def test_a_price_above_the_limit_is_refused_before_anything_is_paid(place: Place) -> None:
-    """--max-cost stops a run that cannot stay below it."""
+    """--max-cost stops a run that cannot stay below it, naming the price and the limit."""
     script = place.write("four.md", FOUR_CHUNKS)
-    done = place.narrate(
-        "run",
-        str(script),
-        "--max-cost",
-        "0.000001",
-        NARRATION_ENGINE="higgs",
-        NARRATION_MODEL="higgs/1",
-        VOICE_SAMPLE_URL="",
-    )
+    sample = place.folder / "sample.wav"
+    soundfile.write(sample, np.concatenate([speak(SAID), silence(0.3)]), RATE)
+    added = place.narrate("voice", "add", "default", "--sample", str(sample), "--transcript", SAID)
+    assert added.returncode == 0, added.stderr
+    higgs = {"NARRATION_ENGINE": "higgs", "NARRATION_MODEL": "higgs/1"}
+    done = place.narrate("run", str(script), "--max-cost", "0.0001", **higgs)
     assert done.returncode == 2, done.stderr
-    assert not list(place.folder.rglob("*.flac"))
+    assert "more than the limit of $0.0001" in done.stderr
+    assert not list(place.store.glob("jobs/*/*"))
 
 
 def test_json_is_the_only_thing_on_stdout(place: Place) -> None:
