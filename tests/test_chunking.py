@@ -13,6 +13,7 @@ from script_kit import CORPUS, PYSBD_SENTINELS, markdown, nasty_text, plain, scr
 
 from narration.chunking import MAX_LIMIT, MIN_LIMIT, SHORT, Chunk, chunk_script
 from narration.errors import SettingsError
+from narration.pace import expected_seconds
 from narration.script import Script, read_script
 from narration.script.paragraph import Paragraph
 
@@ -118,6 +119,29 @@ def test_sentences_fill_a_chunk_up_to_the_limit() -> None:
     script = plain(" ".join([sentence] * 5))
     assert [len(chunk.sentences) for chunk in chunk_script(script, limit=101)] == [2, 2, 1]
     assert [len(chunk.sentences) for chunk in chunk_script(script, limit=100)] == [1, 1, 1, 1, 1]
+
+
+SLOW = {
+    "Chinese": "人工智能正在改变我们的世界。它带来了新的机会和挑战。" * 60,
+    "Japanese": "人工知能は私たちの世界を変えています。新しい機会と課題をもたらしています。" * 40,
+    "Korean": "인공지능은 우리의 세계를 바꾸고 있습니다. 새로운 기회를 가져옵니다. " * 40,
+    "digits": "The number is 12345 67890 12345 67890. " * 40,
+}
+
+
+@pytest.mark.parametrize("text", SLOW.values(), ids=SLOW)
+def test_text_that_takes_long_to_say_fills_no_more_time_than_any_other(text: str) -> None:
+    """500 characters of Chinese are two minutes of speech, which no worker's slot holds."""
+    chunks = chunk_script(plain(text))
+    seconds = [expected_seconds(chunk.text) for chunk in chunks]
+    assert max(seconds) <= 45
+    assert min(seconds[:-1]) > 15, "and it is not cut finer than that asks for"
+
+
+def test_an_edit_of_slow_text_moves_no_later_chunk_boundary_of_its_paragraph() -> None:
+    """The limit goes by steps: another sign at the end leaves all chunks before it as they were."""
+    before, after = (chunk_script(plain(SLOW["Chinese"] + more)) for more in ("", "好。"))
+    assert before[:-1] == after[: len(before) - 1]
 
 
 def test_no_chunk_crosses_a_heading() -> None:
@@ -262,7 +286,8 @@ def test_a_word_over_the_limit_is_never_cut_inside_a_character(cluster: str, lea
     for limit in (20, 53, 500):
         parts = texts(chunk_script(plain(word), limit=limit))
         assert all(re.fullmatch(f"(?:{cluster})+[.]?", part) for part in [parts[0][len(lead) :], *parts[1:]])
-        assert max(map(len, parts)) > limit - 2 * len(cluster)
+        full = limit if limit < 500 else 80  # emoji take long to say
+        assert max(map(len, parts)) > full - 2 * len(cluster)
 
 
 def test_a_character_over_the_limit_is_cut_all_the_same() -> None:

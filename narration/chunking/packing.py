@@ -4,6 +4,8 @@ A chunk is whole sentences of one section, up to a limit. The rules:
 
 - A heading is a chunk of its own, so no chunk crosses one.
 - A heading, item or paragraph that ends without a mark at which the voice falls gets a period.
+- The limit is for text that is said as quickly as a European language is written: where that takes
+  two or three times as long (ideographs, columns of digits), it is a half or a third of it.
 - Sentences fill a chunk up to the limit, and start anew with each group of paragraphs, so an edit
   touches no chunk outside its group. A paragraph is a group, but for two rules against chunks too
   short to be spoken well: what is shorter than `SHORT` joins what follows it in its section, the
@@ -20,18 +22,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import ceil
 from typing import Literal
 
 from narration.chunking.clauses import split_long
 from narration.chunking.punctuation import ends_in_a_pause
 from narration.chunking.sentences import split_sentences
 from narration.errors import SettingsError
+from narration.pace import expected_seconds
 from narration.script import Script
 from narration.script.paragraph import Paragraph, is_speakable, tidy
 
 DEFAULT_LIMIT = 500  # characters, about half a minute of speech
 MIN_LIMIT = 20
 MAX_LIMIT = 2_000  # what the contract's prompt holds
+SLOW_PACE = 0.09  # s a character, beyond which a text may not fill the limit: 45 s in 500 characters
 SHORT = 40  # characters, under three seconds of speech; a quarter of the limit if that is less
 
 Boundary = Literal["sentence", "paragraph", "heading", "end"]
@@ -76,7 +81,7 @@ def chunk_script(script: Script, *, limit: int = DEFAULT_LIMIT) -> tuple[Chunk, 
     packs = [
         pack
         for group in _groups(_finished(script.paragraphs), short)
-        for pack in _packs(_sentences(group, limit, short), limit, short)
+        for pack in _group_packs(group, limit, short)
     ]
     boundaries: list[Boundary] = [*(_boundary(*pair) for pair in pairwise(packs)), "end"]
     return tuple(_chunk(number, pack, boundaries[number - 1]) for number, pack in enumerate(packs, start=1))
@@ -122,6 +127,20 @@ def _length(group: list[Paragraph]) -> int:
 
 def _is_heading(group: list[Paragraph]) -> bool:
     return group[0].kind == "heading"
+
+
+def _group_packs(group: list[Paragraph], limit: int, short: int) -> list[list[_Sentence]]:
+    limit = _limit(group, limit)
+    short = min(short, limit // 4)
+    return _packs(_sentences(group, limit, short), limit, short)
+
+
+def _limit(group: list[Paragraph], limit: int) -> int:
+    """`limit` or a whole fraction of it, in steps so wide that an edit hardly ever changes the step."""
+    seconds = sum(expected_seconds(paragraph.text) for paragraph in group)
+    pace = seconds / max(_length(group), limit)
+    times = ceil(min(pace / SLOW_PACE, pace * limit / SLOW_PACE / DEFAULT_LIMIT))
+    return max(limit // max(times, 1), MIN_LIMIT)
 
 
 def _sentences(group: Iterable[Paragraph], limit: int, short: int) -> Iterator[_Sentence]:
