@@ -42,7 +42,7 @@ def examine(planned: PlannedChunk, result: JobResult, *, attempt: int, seed: int
     if told.seed != seed:
         raise BadResult(f"the worker used seed {told.seed}, not {seed}")
     if told.finish_reason == "length":
-        raise QualityError(f"cut at the cap of {planned.request.max_new_tokens} frames")
+        raise QualityError(f"cut at the cap of {told.frames} frames")
     try:
         waveform, rate = audio.decode(result.audio)
     except BadAudio as error:
