@@ -211,6 +211,16 @@ def test_limiting_leaves_the_rest_of_the_waveform_alone(tmp_path: Path) -> None:
     assert np.abs(difference).max() < 0.002
 
 
+def test_peaks_between_samples_are_limited_too(tmp_path: Path) -> None:
+    """The limiter sees what a loudspeaker plays, and not only the samples, here all beside the peaks."""
+    clip = speak(TEXTS[0]) * np.float32(0.3)
+    moment = np.arange(RATE // 20)
+    clip[RATE : RATE + moment.size] = 0.5 * np.sin(2 * np.pi * moment / 3)  # 8 kHz
+    done = master(arranged([clip]), lambda _: clip, tmp_path, PRESETS["video"])
+    assert done.loudness.limited
+    assert measured(done.wav)[1] <= -1.0
+
+
 def test_clips_are_levelled_as_the_timeline_says(tmp_path: Path) -> None:
     """A placement's own gain is applied to its clip and to no other."""
     one, two = tone(4, level=0.1), tone(4, level=0.1)

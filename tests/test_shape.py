@@ -101,13 +101,14 @@ def test_noise_under_speech_counts_as_silence() -> None:
     assert shape.speech_end / RATE == pytest.approx(2.0, abs=0.03)
 
 
-def test_pauses_are_found_where_they_are() -> None:
+@pytest.mark.parametrize("gain", [1.0, 0.01])
+def test_pauses_are_found_where_they_are(gain: float) -> None:
     """Inner silence of 120 ms and more is a pause with its true bounds; less, and the edges, are none."""
     gaps = [0.5, 0.15, 0.08]
     parts = [silence(0.3), tone(1)]
     for gap in gaps:
         parts += [silence(gap), tone(1)]
-    shape = shape_of(np.concatenate([*parts, silence(0.3)]), RATE)
+    shape = shape_of(np.concatenate([*parts, silence(0.3)]) * np.float32(gain), RATE)
     found = [(start / RATE, end / RATE) for start, end in shape.pauses]
     assert found == [
         pytest.approx((1.3, 1.8), abs=0.03),
