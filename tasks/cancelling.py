@@ -30,7 +30,9 @@ async def cancel_jobs(flow: object, flow_run: FlowRun, state: object) -> None:  
     Not for a crashed run: it is scheduled again, and fetches what its jobs have made meanwhile.
     """
     settings = read_settings()
-    await _cancel(open_store(settings.store), settings, await _with_subflows([flow_run]))
+    store = open_store(settings.store)
+    runs = await _with_subflows([flow_run])
+    await _cancel(store, settings, await asyncio.to_thread(_jobs_on_record, store), runs)
 
 
 async def cancel_left_behind(store: Store, settings: Settings) -> None:
@@ -39,25 +41,31 @@ async def cancel_left_behind(store: Store, settings: Settings) -> None:
     What fails is noted, and looked for again the next time.
     """
     try:
-        if await asyncio.to_thread(lambda: any(True for _ in store.list_jobs())):
-            await _cancel(store, settings, await _with_subflows(await _cancelled_lately()))
+        records = await asyncio.to_thread(_jobs_on_record, store)
+        if records:
+            await _cancel(store, settings, records, await _with_subflows(await _cancelled_lately()))
     except NarrationError as error:
         get_run_logger().warning("jobs of cancelled runs may be left: %s", error)
 
 
-async def _cancel(store: Store, settings: Settings, runs: Collection[str]) -> None:
-    """Cancel every job on record that one of `runs` submitted; raises a failure once all were tried."""
+def _jobs_on_record(store: Store) -> list[JobRecord]:
+    return list(store.list_jobs())
+
+
+async def _cancel(
+    store: Store, settings: Settings, records: Collection[JobRecord], runs: Collection[str]
+) -> None:
+    """Cancel every job of `records` that one of `runs` submitted; raises a failure once all were tried."""
     if settings.endpoint_id is None or settings.runpod_api_key is None:
         return
-    left = await asyncio.to_thread(lambda: [record for record in store.list_jobs() if record.run in runs])
     async with open_endpoint(settings) as endpoint:
 
         async def cancel(record: JobRecord) -> None:
-            if record.endpoint == endpoint.endpoint_id:
-                await endpoint.cancel(record.job_id)
-                await asyncio.to_thread(store.drop_job, record.digest)
+            await endpoint.cancel(record.job_id)
+            await asyncio.to_thread(store.drop_job, record.digest)
 
-        outcomes = await asyncio.gather(*map(cancel, left), return_exceptions=True)
+        theirs = [each for each in records if each.run in runs and each.endpoint == endpoint.endpoint_id]
+        outcomes = await asyncio.gather(*map(cancel, theirs), return_exceptions=True)
     for failure in outcomes:
         if failure is not None:
             raise failure
