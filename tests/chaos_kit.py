@@ -390,14 +390,25 @@ def undisturbed(backstage: Backstage, prefect_url: str) -> Published:
     return scene.published()
 
 
+@pytest.fixture(scope="module")
+def swept() -> Iterator[None]:
+    """What boto3 and Prefect leave open is closed where their module's own filters still hold."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture
-def scene(backstage: Backstage, prefect_url: str, undisturbed: Published) -> Iterator[Scene]:
+def scene(
+    backstage: Backstage,
+    prefect_url: str,
+    undisturbed: Published,
+    swept: None,  # noqa: ARG001  # for its end
+) -> Iterator[Scene]:
     """A narration to be disturbed, before an empty store."""
     assert undisturbed
     backstage.settle()
     yield Scene(backstage, prefect_url)
     backstage.settle()
-    gc.collect()  # here, where a test's own filters hold, and not at the session's end
 
 
 _clients: dict[str, S3Client] = {}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from chaos_kit import Scene, backstage, patience_in_seconds, scene, undisturbed
+from chaos_kit import Scene, backstage, patience_in_seconds, scene, swept, undisturbed
 from matrix_kit import DONE
 from numpy.typing import NDArray
 from proxy_kit import sends_instead
@@ -19,7 +19,7 @@ from worker_kit import encoded, inline
 
 from narration.errors import ChunksFailed
 
-__all__ = ["backstage", "patience_in_seconds", "scene", "undisturbed"]  # fixtures
+__all__ = ["backstage", "patience_in_seconds", "scene", "swept", "undisturbed"]  # fixtures
 
 pytestmark = [
     # boto3's and Prefect's connections are closed by the garbage collector alone.

@@ -21,6 +21,7 @@ from chaos_kit import (
     patience_in_seconds,
     published_by,
     scene,
+    swept,
     undisturbed,
 )
 from matrix_kit import CLIP, ENDPOINT, FOR_GOOD, MANIFEST, OTHER, RECORD, SIDECAR, STORE, WORKER, Fault
@@ -29,7 +30,7 @@ from proxy_kit import does_afterwards, does_first, drops, falls_silent
 from narration.errors import NarrationError
 from narration.store.atomic import place
 
-__all__ = ["backstage", "patience_in_seconds", "scene", "undisturbed"]  # fixtures
+__all__ = ["backstage", "patience_in_seconds", "scene", "swept", "undisturbed"]  # fixtures
 
 pytestmark = [
     # boto3's and Prefect's connections are closed by the garbage collector alone.
