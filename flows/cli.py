@@ -138,11 +138,12 @@ def _start(
     """Run a flow in this process, with a stand-in for RunPod beside it where no endpoint is configured."""
     os.environ["NARRATION_STORE"] = settings.store
     own_worker = _needs_stand_in(settings)
+    remedy = ""
     try:
         with _stand_in(settings) if own_worker and needs_endpoint else nullcontext():
             outcome = run_flow(flow)
     except ChunksFailed as error:
-        outcome = error.report
+        outcome, remedy = error.report, error.remedy
     except SettingsError:
         if needs_endpoint or not own_worker:
             raise
@@ -153,6 +154,8 @@ def _start(
         terminal.result_json(report.model_dump(mode="json"))
     else:
         terminal.result(terminal.describe_run(report))
+    if remedy:
+        terminal.say(f"narrate: {remedy}")
     return FAILED if report.failed else DONE
 
 

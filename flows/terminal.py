@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from narration.planning import Plan
@@ -13,6 +13,7 @@ from narration.report import RunReport
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit statuses
 STOPPED = 130  # by Ctrl-C, as shells have it
+MAX_REASONS = 20  # shown of why chunks failed; `--json` has them all
 DRAFT_NOTICE = "This is the draft voice (espeak-ng): for hearing the timing, not for publishing."
 
 
@@ -100,8 +101,8 @@ def describe_plan(plan: Plan) -> str:
         table(rows, right=(0, 2)),
         "",
         (
-            f"{plan.narration_id}: {len(plan.chunks)} chunks, {plan.cached} cached, "
-            f"{len(plan.missing)} clips to synthesize"
+            f"{plan.narration_id}: {_chunks(len(plan.chunks))}, {plan.cached} cached, "
+            f"{len(plan.missing)} to synthesize"
         ),
         f"speech     about {clock(estimate.speech_seconds)}",
     ]
@@ -130,10 +131,10 @@ def describe_run(report: RunReport) -> str:
         lines.extend(f"  {kind:<9} {location}" for kind, location in report.files.items())
         lines.append(f"  manifest  {report.manifest}")
     lines.append(
-        f"{report.chunks} chunks: {report.synthesized} synthesized, {report.cached} cached, "
+        f"{_chunks(report.chunks)}: {report.synthesized} synthesized, {report.cached} cached, "
         f"{report.failed} failed" + (f", ${report.cost:.4f}" if report.cost else "")
     )
-    lines.extend(f"  chunk {index}: {reason}" for index, reason in report.failures.items())
+    lines.extend(_failures(report.failures))
     if report.flagged:
         lines.append(f"  listen to {', '.join(map(str, report.flagged))}: no attempt was free of doubt")
     lines.extend(f"  dropped choice: {text}" for text in report.dropped)
@@ -141,3 +142,31 @@ def describe_run(report: RunReport) -> str:
     if report.engine == "draft":
         lines.append(DRAFT_NOTICE)
     return "\n".join(lines)
+
+
+def _chunks(count: int) -> str:
+    return f"{count} chunk" if count == 1 else f"{count} chunks"
+
+
+def _failures(failures: Mapping[int, str]) -> list[str]:
+    """A line for each reason, with all the chunks that failed for it."""
+    chunks: dict[str, list[int]] = {}
+    for index, reason in failures.items():
+        chunks.setdefault(reason, []).append(index)
+    lines = [
+        f"  {'chunk' if len(indices) == 1 else 'chunks'} {_ranges(indices)}: {reason}"
+        for reason, indices in chunks.items()
+    ]
+    more = len(lines) - MAX_REASONS
+    return [*lines[:MAX_REASONS], f"  and {more} more reasons"] if more > 0 else lines
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers in words: `1, 3 to 5`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

@@ -14,6 +14,8 @@ import soundfile
 from audio_kit import RATE, silence, speak
 
 from flows import cli, in_process, terminal
+from narration.errors import ChunksFailed, MasteringError
+from narration.report import RunReport
 
 SAID = "This is what the sample says, word for word, and nothing else is to be heard in it."
 SCRIPT = "# Title\n\nOne paragraph that says something.\n\nAnother paragraph that says more.\n"
@@ -190,6 +192,69 @@ def test_tables_align_their_columns() -> None:
     """Numbers to the right, words to the left, no trailing spaces."""
     drawn = terminal.table([("a", "number"), ("longer", "1")], right=(1,))
     assert drawn == "a       number\nlonger       1"
+
+
+def unfinished(failures: dict[int, str]) -> RunReport:
+    """The report of a run of nine chunks, some of which failed."""
+    return RunReport(
+        narration_id="long",
+        manifest=None,
+        files={},
+        duration=None,
+        chunks=9,
+        synthesized=9 - len(failures),
+        cached=0,
+        failed=len(failures),
+        failures=failures,
+        engine="higgs",
+    )
+
+
+def test_failed_chunks_are_status_1_with_the_way_on(
+    script: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed after the first clip is not bad input: the report is printed, and what to do next."""
+    monkeypatch.setenv("NARRATION_ENGINE", "draft")
+    monkeypatch.setenv("NARRATION_RUNPOD_URL", "http://127.0.0.1:9/v2")
+    report = unfinished({2: "silent"}).model_dump(mode="json")
+
+    def fail(_: object) -> None:
+        raise ChunksFailed("1 of 9", failures={2: "silent"}, report=report, remedy="start it again")
+
+    monkeypatch.setattr(cli, "run_flow", fail)
+    assert cli.main(["run", str(script), "--json"]) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["failures"] == {"2": "silent"}
+    assert printed.err == "narrate: start it again\n"
+
+
+@pytest.mark.parametrize(("stored", "status"), [(True, 1), (False, 2)])
+def test_an_error_is_bad_input_only_while_nothing_was_stored(
+    script: Path, stored: bool, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mastering that fails after the clips were made is status 1: the same command goes on from there."""
+    monkeypatch.setenv("NARRATION_ENGINE", "draft")
+    monkeypatch.setenv("NARRATION_RUNPOD_URL", "http://127.0.0.1:9/v2")
+
+    def fail(_: object) -> None:
+        error = MasteringError("ffmpeg ended")
+        error.clips_stored = stored
+        raise error
+
+    monkeypatch.setattr(cli, "run_flow", fail)
+    assert cli.main(["run", str(script)]) == status
+
+
+def test_chunks_that_failed_for_one_reason_share_its_line() -> None:
+    """A full disk is said once, and not for each of a thousand chunks."""
+    failures = dict.fromkeys([3, 5, 6, 7, 9], "no room left") | {4: "silent"}
+    report = unfinished(failures)
+    assert terminal.describe_run(report).splitlines()[1:] == [
+        "  chunks 3, 5 to 7, 9: no room left",
+        "  chunk 4: silent",
+    ]
+    many = report.model_copy(update={"failures": {index: f"reason {index}" for index in range(1, 31)}})
+    assert terminal.describe_run(many).splitlines()[-1] == "  and 10 more reasons"
 
 
 def test_clocks_show_hours_only_where_there_are_any() -> None:
