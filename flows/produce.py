@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from narration.budget import budget_for
 from narration.errors import Damaged, ManifestConflict, NarrationError
 from narration.planning import Change
 from narration.publishing import report_of
 from narration.script import Script
 from narration.settings import Settings
 from narration.store import Store
-from narration.tally import Tally
+from narration.synthesis.budget import budget_for
+from narration.synthesis.tally import Tally
 from tasks.load import plan, preflight
 from tasks.master import master, workshop
 from tasks.publish import announce, publish, published_already

@@ -10,17 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from narration import audio, captions
+from narration import audio
 from narration.audio import Waveform
-from narration.captions import Cue
+from narration.captions import captions
+from narration.captions.captions import Cue
 from narration.chunking import Chunk
 from narration.chunking.sentences import split_sentences
 from narration.errors import BadAudio, Damaged
-from narration.mastering import PRESETS, Master, master
+from narration.mastering.mastering import PRESETS, Master, master
+from narration.mastering.shape import shape_of
 from narration.planning import Plan, PlannedChunk
-from narration.review import waveform_path
+from narration.publishing.review import waveform_path
 from narration.settings import Settings
-from narration.shape import shape_of
 from narration.store import AudioClip, Store
 from narration.timeline import ClipShape, Pauses, Timeline, arrange
 

@@ -12,7 +12,7 @@ from narration.manifest import load_manifest
 from narration.planning import narration_slug, published_id
 from narration.settings import Settings
 from narration.store import Info, Store, validate_id
-from narration.voices import choose_voice
+from narration.voices.voices import choose_voice
 
 MAX_TRIES = 3
 """Sweeps that try a script whose failure may pass."""

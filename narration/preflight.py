@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from narration import voices
 from narration.endpoint import Endpoint, Health
 from narration.endpoint.management import endpoint_state
 from narration.errors import EndpointError, EndpointRefused, NarrationError, SettingsError
 from narration.planning import Plan
 from narration.settings import RUNPOD_URL, Settings
 from narration.store import Store, open_store
-from narration.voices import choose_voice
+from narration.voices import voices
+from narration.voices.voices import choose_voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def check_store(store: Store) -> Finding:
 
 def check_ffmpeg(settings: Settings) -> Finding:
     """An ffmpeg with the filters that mastering needs is at hand."""
-    from narration.ffmpeg_process import find_ffmpeg  # noqa: PLC0415  # seconds of import that a cached run saves
+    from narration.mastering.ffmpeg_process import find_ffmpeg  # noqa: PLC0415  # seconds of import that a cached run saves
 
     try:
         found = find_ffmpeg(settings.ffmpeg)

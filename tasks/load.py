@@ -14,7 +14,7 @@ from narration.script import Script
 from narration.settings import Settings
 from narration.sources import read_narrated, read_reference, read_text
 from narration.store import Store
-from narration.tally import Tally
+from narration.synthesis.tally import Tally
 from narration.voices import choose_voice
 from tasks.retrying import BRIEFLY, is_the_store_stuttering, store_task
 from tasks.runs import flow_run_id

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 from prefect.events import emit_event
 
-from narration import publishing
 from narration.finishing import Finished, fingerprint
 from narration.manifest import Manifest
 from narration.planning import Plan
+from narration.publishing import publishing
 from narration.report import RunReport
 from narration.settings import Settings
 from narration.store import AudioClip, Store
-from narration.tally import Tally
+from narration.synthesis.tally import Tally
 from tasks.retrying import store_task
 
 PUBLISHED = "narration.published"

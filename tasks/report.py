@@ -15,14 +15,14 @@ from prefect.artifacts import (
     aupdate_progress_artifact,
 )
 
-from narration.commands import retake_command
 from narration.manifest import Manifest
 from narration.markup import plain
 from narration.planning import Plan, PlannedChunk
 from narration.progress import Progress, tell
+from narration.publishing.commands import retake_command
 from narration.report import RunReport
 from narration.store import Store
-from narration.tally import Tally
+from narration.synthesis.tally import Tally
 from tasks.pages import MAX_ROWS, best_effort
 
 SECONDS_BETWEEN_UPDATES = 2.0  # of the progress artifact

@@ -17,8 +17,8 @@ from narration.preflight import open_endpoint
 from narration.settings import Settings
 from narration.store import Store
 from narration.synthesis import Made, Synthesizer
-from narration.tally import Tally
-from narration.voice_transport import VoiceTransport
+from narration.synthesis.tally import Tally
+from narration.voices.transport import VoiceTransport
 from tasks.report import progress_shown
 from tasks.retrying import JITTER, PATIENTLY, is_transient
 from tasks.sealing import sealed

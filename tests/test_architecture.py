@@ -31,7 +31,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "boto3": ("narration.store", "infra"),
     "botocore": ("narration.store", "infra"),
     "ffmpeg": ("narration.mastering",),
-    "imageio_ffmpeg": ("narration.ffmpeg_process",),
+    "imageio_ffmpeg": ("narration.mastering.ffmpeg_process",),
     "soundfile": ("narration.audio", "gpu_worker.audio"),
     "soxr": ("narration.audio", "gpu_worker.audio", "gpu_worker.resampling"),
     "torch": ("gpu_worker",),

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from time_kit import VirtualTimeLoop, in_virtual_time
 
-from narration.budget import Budget, budget_for
 from narration.errors import BudgetError
 from narration.settings import read_settings
+from narration.synthesis.budget import Budget, budget_for
 
 
 def budget(limit: float | None) -> Budget:

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from narration.captions import Cue, make_cues, to_srt, to_vtt
+from narration.captions.wrapping import caption_blocks, graphemes, width
 from narration.chunking import Chunk
+from narration.mastering.shape import shape_of
 from narration.pace import expected_seconds
-from narration.shape import shape_of
 from narration.timeline import MASTER_RATE, ClipShape, Pauses, Timeline, arrange
-from narration.wrapping import caption_blocks, graphemes, width
 
 SENTENCES = (
     "Computers were once people.",

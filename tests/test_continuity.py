@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from narration import audio
 from narration.chunking.sentences import split_sentences
-from narration.continuity import MAX_CONTEXT, cut_context
+from narration.synthesis.continuity import MAX_CONTEXT, cut_context
 
 SENTENCES = [
     "The lamp on the landing had been burning since the early afternoon.",

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from store_kit import digest_of, sidecar_of
 
 from narration import audio
-from narration.budget import budget_for
-from narration.continuity import cut_context
-from narration.describing import _chunk_entry
 from narration.errors import Damaged
 from narration.finishing import finish
 from narration.manifest import ChunkEntry
 from narration.planning import Plan, PlannedChunk, make_plan
+from narration.publishing.describing import _chunk_entry
 from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import ClipSidecar, Store, open_store
 from narration.store.layout import held_key, sidecar_key, tries_key
-from narration.tally import Tally
+from narration.synthesis.budget import budget_for
+from narration.synthesis.continuity import cut_context
+from narration.synthesis.tally import Tally
 from narration.timeline import Placement
 from tasks.report import _row
 

@@ -24,12 +24,11 @@ import soundfile
 from audio_kit import RATE, chunk, silence, speak, tone
 from numpy.typing import NDArray
 
-from narration import ffmpeg_process, mastering
 from narration.audio import resample
 from narration.errors import BadAudio, MasteringError
-from narration.ffmpeg_process import feed, find_ffmpeg
-from narration.mastering import PRESETS, Loudness, Preset, master
-from narration.shape import shape_of
+from narration.mastering import PRESETS, Loudness, Preset, ffmpeg_process, master, mastering
+from narration.mastering.ffmpeg_process import feed, find_ffmpeg
+from narration.mastering.shape import shape_of
 from narration.timeline import MASTER_RATE, Pauses, Timeline, arrange
 
 Waveform = NDArray[np.float32]

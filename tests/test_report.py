@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from store_kit import sidecar_of
 
-from narration.budget import budget_for
 from narration.planning import Plan, make_plan
 from narration.progress import Progress, listening
 from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import AudioClip, open_store
 from narration.synthesis import Made
-from narration.tally import Tally
+from narration.synthesis.budget import budget_for
+from narration.synthesis.tally import Tally
 from tasks import report
 
 FLAC = b"fLaC and so on"

@@ -25,12 +25,11 @@ from store_kit import s3_place, server
 from flows.narrate import narrate
 from flows.retake import retake
 from flows.review import review
-from narration import publishing
-from narration.commands import retake_command, review_command
 from narration.errors import Damaged, InputError
 from narration.manifest import Manifest, dump_manifest, load_manifest
-from narration.publishing import renew_review
-from narration.review import render_review
+from narration.publishing import publishing, renew_review
+from narration.publishing.commands import retake_command, review_command
+from narration.publishing.review import render_review
 from narration.store import Store, open_store
 from narration.store.layout import audio_key
 

@@ -9,7 +9,6 @@ import httpx
 import pytest
 from store_kit import sidecar_of
 
-from narration.budget import budget_for
 from narration.endpoint import Endpoint
 from narration.errors import ChunksFailed, Damaged, EndpointUnavailable, JobFailed
 from narration.planning import Plan, make_plan
@@ -17,8 +16,9 @@ from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import AudioClip, open_store
 from narration.synthesis import Made, Synthesizer
-from narration.tally import Tally
-from narration.voice_transport import VoiceTransport
+from narration.synthesis.budget import budget_for
+from narration.synthesis.tally import Tally
+from narration.voices.transport import VoiceTransport
 
 FLAC = b"fLaC and so on"
 SCRIPT = "\n\n".join(

@@ -17,14 +17,11 @@ import soundfile
 from audio_kit import RATE, silence, speak, tone
 from numpy.typing import NDArray
 
-from narration import preflight, voices
+from narration import preflight
 from narration.errors import VoiceError
 from narration.settings import Settings
 from narration.store import Store, open_store
 from narration.store.layout import voice_key
-from narration.voice_checks import Finding, examine_sample
-from narration.voice_sources import MAX_TRANSCRIPT_CHARACTERS
-from narration.voice_transport import MAX_INLINE_BYTES, VoiceTransport, is_linked
 from narration.voices import (
     Voice,
     add_voice,
@@ -33,7 +30,11 @@ from narration.voices import (
     find_voice,
     import_default_voice,
     list_voices,
+    voices,
 )
+from narration.voices.checks import Finding, examine_sample
+from narration.voices.sources import MAX_TRANSCRIPT_CHARACTERS
+from narration.voices.transport import MAX_INLINE_BYTES, VoiceTransport, is_linked
 
 WORDS = "The harbour was quiet that morning, and nobody had seen the grey boat leave before the fog came in."
 

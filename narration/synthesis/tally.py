@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from narration.budget import Budget
 from narration.errors import ChunksFailed, Damaged
 from narration.planning import Plan
 from narration.report import RunReport
 from narration.store import AudioClip
-from narration.synthesis import Made
+from narration.synthesis.budget import Budget
+from narration.synthesis.synthesis import Made
 
 
 @dataclass(slots=True)

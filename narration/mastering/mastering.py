@@ -14,9 +14,9 @@ from pathlib import Path
 
 import ffmpeg
 
-from narration.assembly import ClipReader, assemble
 from narration.errors import MasteringError
-from narration.ffmpeg_process import feed, find_ffmpeg
+from narration.mastering.assembly import ClipReader, assemble
+from narration.mastering.ffmpeg_process import feed, find_ffmpeg
 from narration.timeline import MASTER_RATE, Timeline
 
 TRUE_PEAK_CEILING = -1.0  # dBTP

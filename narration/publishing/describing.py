@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from narration.captions import Cue
+from narration.captions.captions import Cue
 from narration.finishing import Finished, finish_settings
 from narration.manifest import (
     SCHEMA_VERSION,
@@ -21,9 +21,9 @@ from narration.manifest import (
 from narration.planning import Plan, PlannedChunk
 from narration.settings import Settings
 from narration.store import AudioClip
-from narration.tally import Tally
+from narration.synthesis.tally import Tally
 from narration.timeline import MASTER_RATE, Placement
-from narration.voices import Voice
+from narration.voices.voices import Voice
 
 REMEMBERED = (
     "chunk_characters",

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+from narration.captions.wrapping import caption_blocks
 from narration.chunking import Chunk
 from narration.pace import expected_seconds
 from narration.timeline import MASTER_RATE, ClipShape, Placement, Timeline
-from narration.wrapping import caption_blocks
 
 MAX_MOVE = 1.5  # s between where a boundary would lie by the text and the pause it moves to
 MIN_CUE = 1.0  # s a cue stays at least, where the silence after it has room

@@ -12,11 +12,11 @@ from narration.contract import Sha256
 from narration.errors import Damaged, VoiceError
 from narration.settings import Settings
 from narration.store import Store, is_slug, sample_key
-from narration.voice_sources import MAX_TRANSCRIPT_CHARACTERS, read_sample, read_transcript, without_secrets
-from narration.voice_transport import MAX_INLINE_BYTES, SMALLER, is_linked, too_large
+from narration.voices.sources import MAX_TRANSCRIPT_CHARACTERS, read_sample, read_transcript, without_secrets
+from narration.voices.transport import MAX_INLINE_BYTES, SMALLER, is_linked, too_large
 
 if TYPE_CHECKING:
-    from narration.voice_checks import Finding
+    from narration.voices.checks import Finding
 
 # numpy and soundfile are imported where a voice is added or checked: planning does neither.
 
@@ -65,7 +65,7 @@ def add_voice(
     `VoiceError` for a name, sample or transcript that cannot be used, and `StoreError`.
     `check_voice` tells what could be better.
     """
-    from narration.voice_checks import examine_sample  # noqa: PLC0415  as above
+    from narration.voices.checks import examine_sample  # noqa: PLC0415  as above
 
     _check_name(name)
     words = read_transcript(transcript)
@@ -115,7 +115,7 @@ def list_voices(store: Store) -> list[Voice]:
 
 def check_voice(store: Store, name: str) -> list[Finding]:
     """Return what is wrong with a stored voice, worst first; raise `VoiceError` if there is none."""
-    from narration.voice_checks import Finding, examine_sample  # noqa: PLC0415  as above
+    from narration.voices.checks import Finding, examine_sample  # noqa: PLC0415  as above
 
     voice = find_voice(store, name)
     try:

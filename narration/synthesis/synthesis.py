@@ -11,9 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-from narration.budget import Budget
-from narration.candidate import Candidate, describe, examine, reason
-from narration.continuity import Context, cut_context
 from narration.contract import SynthesisRequest, attempt_seed
 from narration.endpoint import Endpoint, JobPolicy, JobResult
 from narration.errors import (
@@ -30,7 +27,10 @@ from narration.pace import expected_seconds
 from narration.planning import PlannedChunk
 from narration.settings import Settings
 from narration.store import AudioClip, JobRecord, RefusedAttempt, Store
-from narration.voice_transport import VoiceTransport
+from narration.synthesis.budget import Budget
+from narration.synthesis.candidate import Candidate, describe, examine, reason
+from narration.synthesis.continuity import Context, cut_context
+from narration.voices.transport import VoiceTransport
 
 T = TypeVar("T")
 

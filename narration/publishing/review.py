@@ -11,9 +11,9 @@ from itertools import pairwise
 import numpy as np
 
 from narration.audio import Waveform
-from narration.commands import retake_command, review_command
 from narration.manifest import ChunkEntry, Manifest
 from narration.markup import html_text
+from narration.publishing.commands import retake_command, review_command
 
 WAVEFORM_POINTS = 240  # columns of a chunk's waveform figure
 WAVEFORM_HEIGHT = 48

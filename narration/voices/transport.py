@@ -14,7 +14,7 @@ from narration.settings import Settings
 from narration.store import Store
 
 if TYPE_CHECKING:
-    from narration.voices import Voice
+    from narration.voices.voices import Voice
 
 LINK_GRACE = 600  # s a presigned link outlives the job that needs it
 MAX_INLINE_BYTES = 6_000_000  # of a sample, 8 MB as base64; RunPod takes 10 MB a request

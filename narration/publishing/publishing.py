@@ -9,17 +9,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from narration import audio
-from narration.describing import describe
 from narration.errors import BadAudio, Damaged, InputError, ManifestConflict
 from narration.finishing import READERS, Finished
 from narration.manifest import FileEntry, Manifest, dump_manifest, load_manifest
 from narration.planning import Plan
 from narration.planning.ids import DRAFT_SUFFIX
+from narration.publishing.describing import describe
+from narration.publishing.review import render_review, waveform_path
 from narration.report import RunReport
-from narration.review import render_review, waveform_path
 from narration.settings import Settings
 from narration.store import LINK_SECONDS, AudioClip, Store, validate_id
-from narration.tally import Tally
+from narration.synthesis.tally import Tally
 
 RENEWALS = 5  # tries to renew a page while others publish
 
