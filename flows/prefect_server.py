@@ -69,7 +69,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     server.stdin.close()
     try:
         server.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):  # whoever presses Ctrl-C once more is in a hurry
         server.kill()
         server.wait()
     server.stdout.close()
