@@ -27,7 +27,7 @@ from narration.audio import decode, encode_flac
 from narration.chunking import Chunk
 from narration.contract import SAMPLE_RATE, SynthesisRequest
 from narration.mastering import PRESETS, master
-from narration.mastering.shape import shape_of
+from narration.shape import shape_of
 from narration.timeline import Pauses, arrange
 
 SENTENCE = "Number {}: computers were once people, and the word meant a job, long, dull and important. "

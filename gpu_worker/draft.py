@@ -41,6 +41,7 @@ PATIENCE = 60  # s for one text; two thousand characters take a fifth of a secon
 LONGEST = 600  # s of one text; the longest prompt takes a third of it
 RELEASE = SAMPLE_RATE // 50  # samples over which the last sound fades, where espeak-ng ends at once
 SILENCE = SAMPLE_RATE // 10  # samples after it
+FAINTEST = 2.0**-15  # of full scale: the least that 16 bits hold
 
 
 class DraftSpeaker:
@@ -139,6 +140,9 @@ async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
 def _finished(samples: Waveform) -> Waveform:
     """espeak-ng's samples at the contract's rate, with a recording's dynamics and a quiet end."""
     waveform = hold_peaks(resample(samples, espeak.RATE))
+    # The resampler rings on below what 16 bits hold: faded there, a loud end would still be cut off.
+    heard = np.flatnonzero(np.abs(waveform) >= FAINTEST)
+    waveform = waveform[: heard[-1] + 1 if heard.size else 0]
     fade = min(RELEASE, waveform.size)
     waveform[waveform.size - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
     return np.pad(waveform, (0, SILENCE))

@@ -27,7 +27,7 @@ MAX_FRAME_CAP = 8_192  # the most that a request may ask for
 DEFAULT_SYSTEM_PROMPT = "Generate audio following instruction."
 DEFAULT_SCENE = "Audio is recorded from a quiet room."
 
-DRAFT_MODEL = "draft/espeak-ng-1.52/engine-1"
+DRAFT_MODEL = "draft/espeak-ng-1.52/engine-2"
 """Model id of the draft engine: espeak-ng on the CPU, never mistaken for a cloned voice."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -18,10 +18,10 @@ from narration.chunking import Chunk
 from narration.chunking.sentences import split_sentences
 from narration.errors import BadAudio, Damaged
 from narration.mastering.mastering import PRESETS, Master, master
-from narration.mastering.shape import shape_of
 from narration.planning import Plan, PlannedChunk
 from narration.publishing.review import waveform_path
 from narration.settings import Settings
+from narration.shape import shape_of
 from narration.store import AudioClip, Store
 from narration.timeline import ClipShape, Pauses, Timeline, arrange
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narration.contract import FRAME_RATE, SAMPLE_RATE
-from narration.mastering.shape import frame_levels, shape_of
 from narration.pace import pace
+from narration.shape import frame_levels, shape_of
 from narration.timeline import ClipShape
 
 FRAME_SAMPLES = SAMPLE_RATE // FRAME_RATE

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from narration.captions import Cue, make_cues, to_srt, to_vtt
 from narration.captions.wrapping import caption_blocks, graphemes, width
 from narration.chunking import Chunk
-from narration.mastering.shape import shape_of
 from narration.pace import expected_seconds
+from narration.shape import shape_of
 from narration.timeline import MASTER_RATE, ClipShape, Pauses, Timeline, arrange
 
 SENTENCES = (

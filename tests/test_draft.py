@@ -22,11 +22,13 @@ from gpu_worker.speaker import SampleLoader, Utterance, VoiceSample, Waveform
 from narration.contract import (
     DRAFT_MODEL,
     FRAME_RATE,
+    SAMPLE_RATE,
     ContractError,
     ErrorCode,
     SynthesisRequest,
 )
 from narration.pace import expected_seconds
+from narration.quality import inspect_clip
 
 TEXT = "In 1998, the committee paid $5.20 to Dr. Smith; nobody objected. Was that wise?"
 
@@ -90,6 +92,21 @@ def test_another_process_in_another_environment_gives_the_same_samples(tmp_path:
         for env, folder in places
     }
     assert len(prints) == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_the_last_sound_fades_as_16_bits_hear_it(seed: int) -> None:
+    """A clip that breaks off is doubtful, and each doubtful attempt is another job."""
+    utterance = await say("These are the things that matter.", seed=seed)
+    in_16_bits = np.round(utterance.waveform.clip(-1, 1) * 32_767) / np.float32(32_767)
+    verdict = inspect_clip(
+        in_16_bits.astype(np.float32),
+        SAMPLE_RATE,
+        text="These are the things that matter.",
+        finish_reason="stop",
+        frames=utterance.frames,
+    )
+    assert verdict.acceptable, verdict.flags
 
 
 async def test_another_seed_is_another_reading_of_the_same_words() -> None:

@@ -298,7 +298,7 @@ def test_the_model_id_is_printed_without_loading_an_engine() -> None:
         check=True,
         timeout=60,
     )
-    assert done.stdout.split("\n")[:2] == ["draft/espeak-ng-1.52/engine-1", "set()"]
+    assert done.stdout.split("\n")[:2] == ["draft/espeak-ng-1.52/engine-2", "set()"]
 
 
 def test_a_wrong_setting_is_named() -> None:

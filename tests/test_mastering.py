@@ -28,7 +28,7 @@ from narration.audio import resample
 from narration.errors import BadAudio, MasteringError
 from narration.mastering import PRESETS, Loudness, Preset, ffmpeg_process, master, mastering
 from narration.mastering.ffmpeg_process import feed, find_ffmpeg
-from narration.mastering.shape import shape_of
+from narration.shape import shape_of
 from narration.timeline import MASTER_RATE, Pauses, Timeline, arrange
 
 Waveform = NDArray[np.float32]

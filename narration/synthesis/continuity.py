@@ -7,8 +7,8 @@ from itertools import accumulate
 
 from narration import audio
 from narration.chunking.sentences import split_sentences
-from narration.mastering.shape import shape_of
 from narration.pace import expected_seconds
+from narration.shape import shape_of
 
 MAX_CONTEXT = 8.0  # s; more flattens the delivery and costs the worker's slot
 MAX_MOVE = 1.5  # s between where a sentence would begin by its text and the pause it is cut at

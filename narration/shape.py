@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from narration.mastering.loudness import integrated_loudness
+from narration.loudness import integrated_loudness
 from narration.timeline import ClipShape
 
 EDGE_THRESHOLD = -42.0  # dB, a frame's RMS against the loudest frame's; where audiobook tools trim, too
