@@ -40,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     _common_arguments(retake)
     retake.set_defaults(command="retake")
 
+    review = commands.add_parser("review", help="make the review page again, with new links")
+    review.add_argument("id", help="the narration's id")
+    _store_argument(review)
+    review.set_defaults(command="review")
+
     voice = commands.add_parser("voice", help="add, list and check voices").add_subparsers(
         required=True, metavar="COMMAND"
     )

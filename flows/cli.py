@@ -92,6 +92,13 @@ def _override(entry: str) -> tuple[int, str]:
     return int(number), text
 
 
+def _review(given: argparse.Namespace, settings: Settings) -> int:
+    from narration.publishing import renew_review  # noqa: PLC0415  # numpy, which `plan` does without
+
+    terminal.result(renew_review(open_store(settings.store), given.id))
+    return DONE
+
+
 def _doctor(given: argparse.Namespace, settings: Settings) -> int:
     from narration import preflight  # noqa: PLC0415  # httpx, which `plan` does without
 
@@ -111,6 +118,7 @@ COMMANDS: dict[str, Command] = {
     "run": _run,
     "plan": _plan,
     "retake": _retake,
+    "review": _review,
     "voice add": voice_commands.add,
     "voice list": voice_commands.show_all,
     "voice check": voice_commands.check,

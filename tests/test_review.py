@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 from browser_kit import Page, browsing
@@ -179,11 +181,10 @@ async def test_each_chunk_names_the_command_that_takes_it_again(
     assert json.loads(page.evaluate("JSON.stringify(performance.getEntriesByType('resource'))")) == []
 
 
-async def test_the_command_works_when_it_is_pasted(shelf: Shelf, tmp_path: Path) -> None:
+async def test_the_commands_work_when_they_are_pasted(shelf: Shelf, tmp_path: Path) -> None:
     """In any folder, nothing of the store in the environment, whatever a shell reads into its path."""
     await shelf.after(hostile)
     store = shutil.copytree(shelf.folder, tmp_path / "the review's store & $HOME")
-    command = retake_command(ID, [1, 4], store=str(store), engine="draft")
     env = {
         name: value
         for name, value in os.environ.items()
@@ -191,16 +192,20 @@ async def test_the_command_works_when_it_is_pasted(shelf: Shelf, tmp_path: Path)
     }
     env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
-    def paste() -> subprocess.CompletedProcess[str]:
+    def paste(command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
         )
 
-    done = await asyncio.to_thread(paste)
+    again = retake_command(ID, [1, 4], store=str(store), engine="draft")
+    done = await asyncio.to_thread(paste, again)
     assert done.returncode == 0, done.stderr
     takes = [chunk.take for chunk in manifest_in(open_store(str(store))).chunks]
     assert takes == [2, 2, 2, 2]
     assert [chunk.take for chunk in manifest_of(shelf).chunks] == [1, 2, 2, 1]
+    done = await asyncio.to_thread(paste, review_command(ID, store=str(store)))
+    page = Path(url2pathname(urlsplit(done.stdout.strip()).path))
+    assert "<html" in page.read_text(encoding="utf-8"), done.stderr
 
 
 def test_commands_carry_no_shells_surprise() -> None:
