@@ -1,0 +1,51 @@
+"""Which Prefect server a run at a terminal uses; that its own one ends with it is in `test_narrate`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROFILES = """
+active = "team"
+
+[profiles.team]
+PREFECT_API_URL = "http://127.0.0.1:4999/api"
+"""
+PROVIDE = """
+import os
+from flows.prefect_server import provide_server
+provide_server()
+print(os.environ["PREFECT_API_URL"])
+"""
+
+
+def provided(home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """What a process that wants a server says, in an environment that names none."""
+    env = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    env |= {"PREFECT_HOME": str(home)} | settings
+    command = [sys.executable, "-c", PROVIDE]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_a_server_of_the_active_profile_is_used(tmp_path: Path) -> None:
+    """Whoever chose a server by `prefect profile` gets that one, and no other is started."""
+    (tmp_path / "profiles.toml").write_text(PROFILES, encoding="utf-8")
+    done = provided(tmp_path)
+    assert done.stdout.strip() == "http://127.0.0.1:4999/api", done.stderr
+
+
+def test_a_server_of_the_environment_comes_first(tmp_path: Path) -> None:
+    """As everywhere in Prefect, the environment overrules the profile."""
+    (tmp_path / "profiles.toml").write_text(PROFILES, encoding="utf-8")
+    done = provided(tmp_path, PREFECT_API_URL="http://127.0.0.1:4998/api")
+    assert done.stdout.strip() == "http://127.0.0.1:4998/api", done.stderr
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """What the server wrote last is in the error, with what to do."""
+    done = provided(tmp_path, PREFECT_SERVER_DATABASE_CONNECTION_URL="nonsense://here")
+    assert "SettingsError: Prefect's server did not start on this machine" in done.stderr
+    assert "nonsense" in done.stderr
+    assert "set PREFECT_API_URL" in done.stderr
