@@ -205,7 +205,7 @@ async def test_the_commands_work_when_they_are_pasted(shelf: Shelf, tmp_path: Pa
     assert [chunk.take for chunk in manifest_of(shelf).chunks] == [1, 2, 2, 1]
     done = await asyncio.to_thread(paste, review_command(ID, store=str(store)))
     page = Path(url2pathname(urlsplit(done.stdout.strip()).path))
-    assert "<html" in page.read_text(encoding="utf-8"), done.stderr
+    assert "<html" in await asyncio.to_thread(page.read_text, encoding="utf-8"), done.stderr
 
 
 def test_commands_carry_no_shells_surprise() -> None:
