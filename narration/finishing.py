@@ -17,9 +17,9 @@ from narration.captions.captions import Cue
 from narration.chunking import Chunk
 from narration.chunking.sentences import split_sentences
 from narration.errors import BadAudio, Damaged
+from narration.figure import waveform_path
 from narration.mastering.mastering import PRESETS, Master, master
 from narration.planning import Plan, PlannedChunk
-from narration.publishing.review import waveform_path
 from narration.settings import Settings
 from narration.shape import shape_of
 from narration.store import AudioClip, Store

@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 
 from narration import audio
 from narration.errors import BadAudio, Damaged, InputError, ManifestConflict
+from narration.figure import waveform_path
 from narration.finishing import READERS, Finished
 from narration.manifest import FileEntry, Manifest, dump_manifest, load_manifest
 from narration.planning import Plan
 from narration.planning.ids import DRAFT_SUFFIX
 from narration.publishing.describing import describe
-from narration.publishing.review import render_review, waveform_path
+from narration.publishing.review import render_review
 from narration.report import RunReport
 from narration.settings import Settings
 from narration.store import LINK_SECONDS, AudioClip, Store, validate_id

@@ -6,17 +6,11 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from itertools import pairwise
 
-import numpy as np
-
-from narration.audio import Waveform
+from narration.figure import WAVEFORM_HEIGHT, WAVEFORM_POINTS
 from narration.manifest import ChunkEntry, Manifest
 from narration.markup import html_text
 from narration.publishing.commands import retake_command, review_command
-
-WAVEFORM_POINTS = 240  # columns of a chunk's waveform figure
-WAVEFORM_HEIGHT = 48
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --doubt: #c2410c; --wave: #2563eb; }
@@ -93,18 +87,6 @@ model {html_text(manifest.model)}</p>{until}
 <main>{"".join(_article(manifest, chunk, waveforms, link, store) for chunk in ordered)}</main>
 <script>{_SCRIPT}</script></body></html>
 """
-
-
-def waveform_path(waveform: Waveform) -> str:
-    """The SVG path of a waveform's outline: one stroke from lowest to highest sample a column."""
-    edges = np.linspace(0, waveform.size, WAVEFORM_POINTS + 1).astype(int)
-    middle = WAVEFORM_HEIGHT / 2
-    strokes = []
-    for column, (begin, end) in enumerate(pairwise(edges)):
-        part = waveform[begin:end] if end > begin else np.zeros(1, np.float32)
-        top, bottom = middle * (1 - float(part.max())), middle * (1 - float(part.min()))
-        strokes.append(f"M{column + 0.5:g} {top:.1f}V{max(bottom, top + 0.5):.1f}")
-    return "".join(strokes)
 
 
 def _article(
