@@ -56,7 +56,8 @@ class Store(ClipShelf, JobShelf, ScriptShelf, VoiceShelf, NarrationShelf, RunShe
         free = self._objects.free_bytes()
         if free is not None and free < MIN_FREE_BYTES:
             raise StoreRefused(
-                f"the store {self.location} has {free // 1_000_000} MB of room left",
+                f"the store {self.location} has {free // 1_000_000} MB of room left, of the "
+                f"{MIN_FREE_BYTES // 1_000_000} that a run wants",
                 remedy="free some, or set NARRATION_STORE to another place",
             )
         key, data = f"probe-{secrets.token_hex(8)}", secrets.token_bytes(1024)
