@@ -19,7 +19,7 @@ from narration.settings import Settings
 if TYPE_CHECKING:
     from narration.script import Script
     from narration.store import Store
-    from narration.voices.voices import Voice
+    from narration.voices.voice import Voice
 
 
 def make_plan(

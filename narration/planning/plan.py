@@ -13,7 +13,7 @@ from narration.settings import Engine
 if TYPE_CHECKING:
     from narration.script import Script
     from narration.store import AudioClip
-    from narration.voices.voices import Voice
+    from narration.voices.voice import Voice
 
 
 @dataclass(frozen=True, slots=True)

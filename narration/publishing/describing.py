@@ -23,7 +23,7 @@ from narration.settings import Settings
 from narration.store import AudioClip
 from narration.synthesis.tally import Tally
 from narration.timeline import MASTER_RATE, Placement
-from narration.voices.voices import Voice
+from narration.voices.voice import Voice
 
 REMEMBERED = (
     "chunk_characters",

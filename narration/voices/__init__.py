@@ -1,11 +1,11 @@
 """Voices: a sample, what it says, and how both come into the store and to the worker.
 
-`voices` is what a person does with them, `sources` where samples come from, `checks` what is
-wrong with one, `transport` how one reaches the worker.
+`voice` is what one is, `voices` what a person does with them, `sources` where samples come from,
+`checks` what is wrong with one, `transport` how one reaches the worker.
 """
 
+from narration.voices.voice import Voice
 from narration.voices.voices import (
-    Voice,
     add_voice,
     check_voice,
     choose_voice,

@@ -6,20 +6,15 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from narration.contract import SynthesisRequest
 from narration.errors import VoiceError
 from narration.settings import Settings
 from narration.store import Store
-
-if TYPE_CHECKING:
-    from narration.voices.voices import Voice
+from narration.voices.voice import Voice
 
 LINK_GRACE = 600  # s a presigned link outlives the job that needs it
 MAX_INLINE_BYTES = 6_000_000  # of a sample, 8 MB as base64; RunPod takes 10 MB a request
-
-
 SMALLER = "make it FLAC, mono, of 5 to 20 s, and add that"
 
 

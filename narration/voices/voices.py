@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from narration.contract import Sha256
 from narration.errors import Damaged, VoiceError
 from narration.settings import Settings
-from narration.store import Store, is_slug, sample_key
-from narration.voices.sources import MAX_TRANSCRIPT_CHARACTERS, read_sample, read_transcript, without_secrets
+from narration.store import Store, is_slug
+from narration.voices.sources import read_sample, read_transcript, without_secrets
 from narration.voices.transport import MAX_INLINE_BYTES, SMALLER, is_linked, too_large
+from narration.voices.voice import Voice
 
 if TYPE_CHECKING:
     from narration.voices.checks import Finding
@@ -29,25 +29,6 @@ _CONTENT_TYPES = {
     ".ogg": "audio/ogg",
     ".wav": "audio/wav",
 }
-
-
-class Voice(BaseModel):
-    """A voice in the store. `sha256` of its sample's bytes, as they were given, is its identity."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    schema_version: int = 1
-    name: str
-    sha256: Sha256
-    transcript: Annotated[str, Field(min_length=1, max_length=MAX_TRANSCRIPT_CHARACTERS)]
-    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    suffix: str
-    source: str  # where the sample came from: a file's name, or a URL without its query
-
-    @property
-    def key(self) -> str:
-        """Key of the sample in the store."""
-        return sample_key(self.name, self.sha256, self.suffix)
 
 
 def add_voice(
