@@ -159,7 +159,7 @@ PHASES = {
     "the preflight": ("s3", "PUT", "/probe-", 0),
     "submitting": ("client", "POST", "/run$", 1),
     "recording a job": ("s3", "PUT", RECORD, 1),
-    "waiting for a job": ("client", "GET", "/status/", 4),
+    "waiting for a job": ("client", "GET", "/status/", 2),  # of four looks at least, one at each job
     "storing a clip": ("s3", "PUT", CLIP, 1),
     "storing a sidecar": ("s3", "PUT", SIDECAR, 1),
     "mastering": ("s3", "GET", CLIP, 2),
