@@ -28,6 +28,7 @@ async def master(
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([work])
+        work.exception()  # that it was stopped is no news; unasked for, asyncio would log it
         raise
 
 
