@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: side by side, one of them begun last would be waited for alone."""
     rank = {name: position for position, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+def pytest_sessionfinish() -> None:
+    """S3 servers end here: processes that run tests side by side leave without their exit handlers."""
+    kit = sys.modules.get("store_kit")
+    if kit is not None:
+        kit.stop_servers.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

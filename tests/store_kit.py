@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -89,6 +90,10 @@ def plain_client(endpoint: str, keys: tuple[str, str] = WRITER) -> S3Client:
         ),
     )
     return client
+
+
+stop_servers = ExitStack()  # closed by the session's end, and by the process's where no session is
+atexit.register(stop_servers.close)
 
 
 def server(name: str) -> str:
@@ -188,7 +193,7 @@ def _free_port() -> int:
 
 def _server_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="s3-server-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    stop_servers.callback(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
@@ -199,7 +204,7 @@ def _start(command: list[str], endpoint: str, folder: Path) -> str:
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
-    atexit.register(_stop, process)
+    stop_servers.callback(_stop, process)
     client, give_up = plain_client(endpoint), time.monotonic() + 60
     while True:
         try:
