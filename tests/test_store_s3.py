@@ -576,7 +576,7 @@ def test_planning_asks_little_and_much_at_once(proxy: FaultProxy, proxied: Store
         list(pool.map(lambda digest: proxied.put_clip(digest, b"fLaC", sidecar_of(digest, b"fLaC")), stored))
     missing = [digest_of(f"missing {n}") for n in range(80)]
     proxy.seen.clear()
-    proxy.peak, proxy.delay = 0, 0.1
+    proxy.peak, proxy.delay = 0, 0.5
     assert set(proxied.find_clips([*missing, *stored, *missing])) == set(stored)
     assert len(proxy.seen) == 80 + 2 * 40
     assert proxy.peak > 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import time
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import TypedDict
 
 from narration.contract import Sha256
@@ -76,6 +77,13 @@ class ClipSidecar(BaseModel):
     engine: dict[str, Any] = {}
     quality: ClipQuality = {}
     refused: list[RefusedAttempt] = []
+
+    @field_validator("engine")
+    @classmethod
+    def _is_json(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        """Infinity is no JSON, though readers take it: published, it would become null."""
+        json.dumps(engine, allow_nan=False)
+        return engine
 
 
 @dataclass(frozen=True, slots=True)
