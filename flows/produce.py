@@ -66,8 +66,9 @@ async def _round(
     notes = await preflight(store, settings, sealed(planned), sealed(tally))
     await synthesize_missing(store, settings, planned, tally, run=flow_run_id())
     await show_chunks(planned, tally)
-    await show_failure(planned, tally, how_to_retry(planned))
-    tally.require_all(planned, remedy=how_to_retry(planned))
+    remedy = how_to_retry(planned) if tally.failures(planned) else ""  # it asks the server
+    await show_failure(planned, tally, remedy)
+    tally.require_all(planned, remedy=remedy)
     clips = tally.clips(planned)
     manifest = await published_already(store, settings, sealed(planned), sealed(clips))
     if manifest is None:

@@ -110,9 +110,9 @@ def _unremarkable(row: dict[str, Any]) -> tuple[bool, bool, bool]:
 
 
 def _row(entry: PlannedChunk, tally: Tally) -> dict[str, Any]:
-    made = tally.made.get(entry.digest)
+    made = tally.new(entry.digest)
     failure = tally.failed.get(entry.digest)
-    clip = made.clip if made else entry.clip
+    clip = tally.made[entry.digest].clip if entry.digest in tally.made else entry.clip
     text = entry.text if len(entry.text) <= TABLE_TEXT else entry.text[: TABLE_TEXT - 1] + "…"
     state = "failed" if failure else "synthesized" if made else "cached"
     sidecar = clip.sidecar if clip else None

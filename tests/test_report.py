@@ -8,59 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_kit import sidecar_of
+from plan_kit import empty_tally, plan_of, stored_clip
 
-from narration.planning import Plan, make_plan
+from narration.planning import Plan
 from narration.progress import Progress, listening
-from narration.script import parse_script
-from narration.settings import read_settings
-from narration.store import AudioClip, open_store
 from narration.synthesis import Made
-from narration.synthesis.budget import budget_for
 from narration.synthesis.tally import Tally
 from tasks import report
-
-FLAC = b"fLaC and so on"
-
-
-def planned(folder: Path, chunks: int) -> Plan:
-    """A plan of so many chunks, none of them stored."""
-    text = "\n\n".join(
-        f"This is paragraph {number}, which is long enough to be a chunk of its own, without a neighbour."
-        for number in range(1, chunks + 1)
-    )
-    plan = make_plan(
-        open_store(str(folder / "store")),
-        parse_script(text.encode(), name="long.md"),
-        narration_id="long",
-        settings=read_settings(engine="draft"),
-        voice=None,
-    )
-    assert len(plan.chunks) == chunks
-    return plan
-
-
-def tally() -> Tally:
-    """Nothing made, nothing failed."""
-    return Tally(budget_for(read_settings(engine="draft"), "draft"))
-
-
-def clip(digest: str, *faults: str) -> AudioClip:
-    """A stored clip."""
-    sidecar = sidecar_of(digest, FLAC, quality={"faults": list(faults)})
-    return AudioClip(digest, f"clips/{digest}.flac", sidecar)
 
 
 def make(tally: Tally, plan: Plan, index: int) -> None:
     """Chunk `index` was made in this run."""
     digest = plan.chunks[index - 1].digest
-    tally.made[digest] = Made(clip(digest), 1, 0.5)
+    tally.made[digest] = Made(stored_clip(digest), 1, 0.5)
 
 
 def doubtful(plan: Plan, index: int, fault: str) -> Plan:
     """`plan` with chunk `index` stored since long, and never quite right."""
     chunks = list(plan.chunks)
-    chunks[index - 1] = replace(chunks[index - 1], clip=clip(chunks[index - 1].digest, fault))
+    chunks[index - 1] = replace(chunks[index - 1], clip=stored_clip(chunks[index - 1].digest, fault))
     return replace(plan, chunks=tuple(chunks))
 
 
@@ -81,7 +47,7 @@ async def test_a_terminal_hears_of_the_beginning_and_of_the_end(
     tmp_path: Path, shown: list[dict[str, Any]]
 ) -> None:
     """However quickly clips are made, and however it ends: first where it stands, last where it got to."""
-    plan, account = planned(tmp_path, 3), tally()
+    plan, account = plan_of(tmp_path, range(1, 4)), empty_tally()
     told: list[Progress] = []
 
     async def fails() -> None:
@@ -106,7 +72,7 @@ async def test_what_is_told_does_not_grow_with_the_clips(
 ) -> None:
     """Each telling walks over all chunks: a telling for each clip would cost the square of the script."""
     monkeypatch.setattr(report, "SECONDS_BETWEEN_TELLS", 3_600)
-    plan, account = planned(tmp_path, 20), tally()
+    plan, account = plan_of(tmp_path, range(1, 21)), empty_tally()
     told: list[Progress] = []
     with listening(told.append):
         async with report.progress_shown(plan, account):
@@ -122,7 +88,7 @@ async def test_a_table_too_long_for_a_browser_keeps_what_a_person_should_see(
 ) -> None:
     """Failed before doubtful before new, in the script's order, and it says how many are left out."""
     monkeypatch.setattr(report, "MAX_ROWS", 4)
-    plan, account = planned(tmp_path, 12), tally()
+    plan, account = plan_of(tmp_path, range(1, 13)), empty_tally()
     account.failed[plan.chunks[10].digest] = RuntimeError("never | came")
     plan = doubtful(plan, 9, "clipping: half of it")
     make(account, plan, 5)
@@ -141,9 +107,22 @@ async def test_a_table_too_long_for_a_browser_keeps_what_a_person_should_see(
     assert "8 of 12 are left out" in shown[0]["description"]
 
 
+async def test_a_clip_that_another_run_stored_is_shown_as_cached(
+    tmp_path: Path, shown: list[dict[str, Any]]
+) -> None:
+    """With its length and its doubts, and at no cost."""
+    plan, account = plan_of(tmp_path, range(1, 3)), empty_tally()
+    digest = plan.chunks[0].digest
+    account.made[digest] = Made(stored_clip(digest, "clipping: half of it"), 0, 0.0, found=True)
+    await report.show_chunks(plan, account)
+    row = shown[0]["table"][0]
+    assert (row["state"], row["cost $"], row["seconds"]) == ("cached", 0, 1.0)
+    assert "clipping" in row["doubts"]
+
+
 async def test_a_table_that_fits_is_whole(tmp_path: Path, shown: list[dict[str, Any]]) -> None:
     """Every chunk once, in order."""
-    plan = planned(tmp_path, 5)
-    await report.show_chunks(plan, tally())
+    plan = plan_of(tmp_path, range(1, 6))
+    await report.show_chunks(plan, empty_tally())
     assert [row["chunk"] for row in shown[0]["table"]] == [1, 2, 3, 4, 5]
     assert "left out" not in shown[0]["description"]

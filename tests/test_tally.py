@@ -7,54 +7,37 @@ from pathlib import Path
 
 import httpx
 import pytest
+from plan_kit import FLAC, empty_tally, plan_of, stored_clip
 from store_kit import sidecar_of
 
 from narration.endpoint import Endpoint
 from narration.errors import ChunksFailed, Damaged, EndpointUnavailable, JobFailed
-from narration.planning import Plan, make_plan
-from narration.script import parse_script
+from narration.planning import Plan
+from narration.publishing.describing import _chunk_entry
 from narration.settings import read_settings
-from narration.store import AudioClip, open_store
+from narration.store import open_store
 from narration.synthesis import Made, Synthesizer
 from narration.synthesis.budget import budget_for
 from narration.synthesis.tally import Tally
+from narration.timeline import Placement
 from narration.voices.transport import VoiceTransport
-
-FLAC = b"fLaC and so on"
-SCRIPT = "\n\n".join(
-    f"This is paragraph {number}, which is long enough to be a chunk of its own, without a neighbour."
-    for number in (1, 2, 3, 1)
-)
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     """Four chunks of which the first and the last say the same; nothing is stored."""
-    made = make_plan(
-        open_store(str(tmp_path / "store")),
-        parse_script(SCRIPT.encode(), name="four.md"),
-        narration_id="four",
-        settings=read_settings(engine="draft"),
-        voice=None,
-    )
-    assert len(made.chunks) == 4
-    return made
+    return plan_of(tmp_path, (1, 2, 3, 1))
 
 
 @pytest.fixture
 def tally() -> Tally:
-    return Tally(budget_for(read_settings(engine="draft"), "draft"))
-
-
-def clip(digest: str) -> AudioClip:
-    """A stored clip."""
-    return AudioClip(digest, f"clips/{digest}.flac", sidecar_of(digest, FLAC))
+    return empty_tally()
 
 
 def with_clips(plan: Plan, *indices: int) -> Plan:
     """`plan` with those chunks stored before the run."""
     chunks = [
-        replace(entry, clip=clip(entry.digest)) if entry.chunk.index in indices else entry
+        replace(entry, clip=stored_clip(entry.digest)) if entry.chunk.index in indices else entry
         for entry in plan.chunks
     ]
     return replace(plan, chunks=tuple(chunks))
@@ -62,17 +45,19 @@ def with_clips(plan: Plan, *indices: int) -> Plan:
 
 def test_a_clip_that_two_chunks_share_is_made_once_and_counted_twice(plan: Plan, tally: Tally) -> None:
     """The counts are of chunks, so that they add up to the narration."""
-    tally.made[plan.chunks[0].digest] = Made(clip(plan.chunks[0].digest), 1, 0.5)
+    tally.made[plan.chunks[0].digest] = Made(stored_clip(plan.chunks[0].digest), 1, 0.5)
     assert tally.counts(with_clips(plan, 2)) == (2, 2, 0)
 
 
 def test_a_clip_that_another_run_stored_meanwhile_is_cached(plan: Plan, tally: Tally) -> None:
     """It was found, not made, though the plan had it missing."""
     digest = plan.chunks[1].digest
-    tally.made[digest] = Made(clip(digest), 0, 0.0, found=True)
+    tally.made[digest] = Made(stored_clip(digest), 0, 0.0, found=True)
     tally.failed[plan.chunks[2].digest] = RuntimeError("no")
     assert tally.counts(with_clips(plan, 1, 4)) == (0, 3, 1)
     assert digest in tally.clips(plan)
+    entry = _chunk_entry(plan.chunks[1], tally.clips(plan)[digest], Placement(2, 0, 10, 0, 5, 5, 0.0), tally)
+    assert entry.cached
 
 
 def test_every_chunk_without_a_clip_is_named_with_its_reason(plan: Plan, tally: Tally) -> None:

@@ -90,7 +90,7 @@ def describe(
             execution_seconds=round(tally.budget.execution_seconds, 3),
             price_per_second=plan.estimate.price_per_second,
             price=round(tally.budget.spent, 6),
-            speech_seconds=round(sum(made.clip.seconds for made in tally.made.values()), 3),
+            speech_seconds=round(sum(made.clip.seconds for made in tally.made.values() if not made.found), 3),
         ),
     )
 
@@ -102,7 +102,7 @@ def _voice_entry(voice: Voice | None) -> VoiceEntry | None:
 
 
 def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, tally: Tally) -> ChunkEntry:
-    made = tally.made.get(planned.digest)
+    made = tally.new(planned.digest)
     sidecar = clip.sidecar
     return ChunkEntry(
         index=planned.chunk.index,

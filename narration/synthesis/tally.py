@@ -21,10 +21,14 @@ class Tally:
     failed: dict[str, BaseException] = field(default_factory=dict)
     whole: bool = False  # every chunk has its clip: what goes wrong now costs no clip
 
+    def new(self, digest: str) -> Made | None:
+        """What this run made for `digest`; None for a clip that was there, or that another run stored."""
+        made = self.made.get(digest)
+        return made if made and not made.found else None
+
     def counts(self, plan: Plan) -> tuple[int, int, int]:
         """Chunks of `plan` synthesized in this run, cached before it, and failed."""
-        new = {digest for digest, made in self.made.items() if not made.found}
-        made = sum(entry.digest in new for entry in plan.chunks)
+        made = sum(self.new(entry.digest) is not None for entry in plan.chunks)
         failed = sum(entry.digest in self.failed and entry.digest not in self.made for entry in plan.chunks)
         return made, len(plan.chunks) - made - failed, failed
 
