@@ -83,7 +83,7 @@ class Storm:
     """One run of the benchmark."""
 
     def __init__(self, asked: argparse.Namespace) -> None:
-        from chaos_kit import Backstage
+        from backstage_kit import Backstage
 
         self.asked = asked
         self.dice = random.Random(asked.seed)
@@ -135,8 +135,8 @@ class Storm:
 
     def outage(self, seconds: float, home: Path) -> None:
         """A narration that loses endpoint, store and Prefect's server for so long."""
-        from chaos_kit import RestartableServer
         from matrix_kit import outage
+        from prefect_kit import RestartableServer
 
         home.mkdir()
         scene = self._scene()

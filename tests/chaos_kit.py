@@ -6,144 +6,26 @@ import asyncio
 import gc
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import httpx
-import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
+from backstage_kit import KEY, Backstage
 from flow_kit import FOUR_CHUNKS
-from postgres_kit import free_port
-from prefect_kit import prefect_env
-from proxy_kit import Proxy
-from store_kit import BUCKET, aws_env, plain_client, server
-
-from infra.local_runpod.endpoint import LocalEndpoint, open_endpoint
-from infra.local_runpod.endpoint import Plan as EndpointPlan
-from infra.local_runpod.environment import worker_environment
-from infra.local_runpod.workers import WorkerPool
+from store_kit import BUCKET, aws_env, plain_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from prefect import Task
 
-T = TypeVar("T")
-
-KEY = "the-key-of-the-local-endpoint"
-RUN = ("POST", r"/run$")
 QUICK = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6]  # s between the tries of a task, in place of a minute or two
 
 _numbers = count()
-
-
-class Backstage:
-    """Everything a narration talks to, on an event loop and a thread of its own.
-
-    `client` stands between pipeline and endpoint, `worker` between worker and endpoint, `s3`
-    before the store's server. `ahead` seconds are added to the endpoint's clock.
-    """
-
-    def __init__(self, *, slots: int = 4) -> None:
-        self._slots = slots
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._stack = AsyncExitStack()
-        self.ahead = 0.0
-        self.endpoint: LocalEndpoint
-        self.client: Proxy
-        self.worker: Proxy
-        self.s3: Proxy
-        self.upstream = server("moto")
-
-    def open(self) -> None:
-        """Start everything; returns when the worker takes jobs."""
-        self._thread.start()
-        self.call(self._open())
-
-    def close(self) -> None:
-        """Stop everything."""
-        self.call(self._stack.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on this loop, from any other thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
-
-    def settle(self, seconds: float = 40) -> None:
-        """Lift every fault: what vanished is back, what was killed is replaced, what runs has ended."""
-        self.call(self._settle(seconds))
-
-    def wait_until_idle(self) -> None:
-        """Let every job end that was submitted so far."""
-        self.call(self._idle(40))
-
-    def worker_process(self) -> psutil.Process:
-        """The process that runs the SDK's loop."""
-        for keeper in psutil.Process().children():
-            if "infra.local_runpod.keeper" in " ".join(keeper.cmdline()):
-                for child in keeper.children():
-                    if "gpu_worker" in child.cmdline():
-                        return child
-        raise AssertionError("no worker runs")
-
-    def end_worker(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Kill the worker, or tell it to stop."""
-        self.worker_process().send_signal(number)
-
-    @property
-    def jobs(self) -> int:
-        """Jobs that the endpoint accepted since the last `settle`: what is paid."""
-        return self.client.answered(*RUN)
-
-    async def _open(self) -> None:
-        def clock() -> float:
-            return time.monotonic() + self.ahead
-
-        plan = EndpointPlan(workers=0, api_key=KEY)
-        self.endpoint = await self._stack.enter_async_context(open_endpoint(plan, clock=clock))
-        root = self.endpoint.base_url.removesuffix("/v2")
-        self.client, self.worker, self.s3 = Proxy(root), Proxy(root), Proxy(self.upstream)
-        for proxy in (self.client, self.worker, self.s3):
-            await proxy.appear()
-            self._stack.push_async_callback(proxy.vanish)
-        machine = worker_environment(
-            os.environ | {"WORKER_ENGINE": "draft", "WORKER_SLOTS": str(self._slots)}
-        )
-
-        def environment(worker_id: str) -> dict[str, str]:
-            theirs = self.endpoint.worker_variables(worker_id)
-            return machine | {name: value.replace(root, self.worker.url) for name, value in theirs.items()}
-
-        pool = WorkerPool(self.endpoint.queue, environment, count=1)
-        self._stack.push_async_callback(pool.stop)
-        await pool.start()
-
-    async def _settle(self, seconds: float) -> None:
-        for proxy in (self.client, self.worker, self.s3):
-            if not proxy.listening:
-                await proxy.appear()
-            proxy.reset()
-        await self._idle(seconds)
-
-    async def _idle(self, seconds: float) -> None:
-        async with asyncio.timeout(seconds):
-            while True:
-                health = self.endpoint.queue.health()
-                able = health["workers"]["idle"] + health["workers"]["running"] + health["workers"]["ready"]
-                if able and not health["jobs"]["inProgress"] and not health["jobs"]["inQueue"]:
-                    return
-                await asyncio.sleep(0.05)
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,60 +164,6 @@ class Scene:
     def leftovers(self) -> list[str]:
         """Job records that nobody needs any more."""
         return self.keys("/jobs/")
-
-
-class RestartableServer:
-    """A Prefect server that can be killed and started again where it was, with the same database."""
-
-    def __init__(self, home: Path, seconds_gone: float = 1.0) -> None:
-        self._home = home
-        self._port = free_port()
-        self._gone = seconds_gone
-        self._process: subprocess.Popen[bytes]
-        self._restarting: threading.Thread | None = None
-        self.url = f"http://127.0.0.1:{self._port}/api"
-
-    def __enter__(self) -> Self:
-        self._start()
-        self._wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._restarting is not None:
-            self._restarting.join()
-        self._end()
-
-    def restart_soon(self) -> None:
-        """Kill it now; it is back after a while."""
-        self._end()
-
-        def come_back() -> None:
-            time.sleep(self._gone)
-            self._start()
-
-        self._restarting = threading.Thread(target=come_back)
-        self._restarting.start()
-
-    def _start(self) -> None:
-        serve = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self._port)]
-        env = prefect_env(self._home, PREFECT_SERVER_UI_ENABLED="false")
-        with (self._home / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *serve], env=env, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def _end(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def _wait(self) -> None:
-        give_up = time.monotonic() + 120
-        while time.monotonic() < give_up:
-            with suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK:
-                    return
-            time.sleep(0.2)
-        raise RuntimeError((self._home / "server.log").read_text()[-3_000:])
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import httpx
 from postgres_kit import free_port
@@ -87,3 +89,57 @@ def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{url} does not answer:\n{log.read_text(errors='replace')[-5_000:]}")
         time.sleep(0.2)
+
+
+class RestartableServer:
+    """A Prefect server that can be killed and started again where it was, with the same database."""
+
+    def __init__(self, home: Path, seconds_gone: float = 1.0) -> None:
+        self._home = home
+        self._port = free_port()
+        self._gone = seconds_gone
+        self._process: subprocess.Popen[bytes]
+        self._restarting: threading.Thread | None = None
+        self.url = f"http://127.0.0.1:{self._port}/api"
+
+    def __enter__(self) -> Self:
+        self._start()
+        self._wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._restarting is not None:
+            self._restarting.join()
+        self._end()
+
+    def restart_soon(self) -> None:
+        """Kill it now; it is back after a while."""
+        self._end()
+
+        def come_back() -> None:
+            time.sleep(self._gone)
+            self._start()
+
+        self._restarting = threading.Thread(target=come_back)
+        self._restarting.start()
+
+    def _start(self) -> None:
+        serve = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self._port)]
+        env = prefect_env(self._home, PREFECT_SERVER_UI_ENABLED="false")
+        with (self._home / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *serve], env=env, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _end(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _wait(self) -> None:
+        give_up = time.monotonic() + 120
+        while time.monotonic() < give_up:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK:
+                    return
+            time.sleep(0.2)
+        raise RuntimeError((self._home / "server.log").read_text()[-3_000:])

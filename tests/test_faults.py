@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from chaos_kit import (
     Published,
-    RestartableServer,
     Scene,
     SleepyLoop,
     backstage,
@@ -26,6 +25,7 @@ from chaos_kit import (
     undisturbed,
 )
 from matrix_kit import CLIP, ENDPOINT, FOR_GOOD, MANIFEST, OTHER, RECORD, SIDECAR, STORE, WORKER, Fault
+from prefect_kit import RestartableServer
 from proxy_kit import does_afterwards, does_first, drops, falls_silent
 
 from narration.errors import NarrationError
