@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -34,9 +33,9 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from deployment_kit import FINAL, POOL, Deployed, deploy, open_setting, runs_below, worker_of
+from long_narration import fixed_worker, follow, start, write_script
 from prefect_kit import prefect_env, running_server
 
-HERE = Path(__file__).resolve().parent
 MOST_MEMORY = 400.0  # MB
 SAMPLE_SECONDS = 0.25
 CATCH_UP_SECONDS = 120.0  # for the server to have written down what it was told
@@ -117,27 +116,16 @@ def narrate_long(chunks: int, seconds: float, concurrency: int, checks: Checks) 
             RUNPOD_HIGGS_ENDPOINT_ID="fixed",
             RUNPOD_API_KEY="benchmark",
         )
-        script = folder / "load.txt"
-        sentences = (f"This is sentence number {number} of a long script." for number in range(chunks))
-        script.write_text("\n\n".join(sentences), encoding="utf-8")
+        script = write_script(folder / "load.txt", chunks)
         memory = Memory()
         began = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "run", str(script), "--json"],
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = start(script, env)
         stack.callback(process.kill)
         assert process.stdout is not None
-        assert process.stderr is not None
         steps: dict[str, float] = {}
-        told = []
+        told: list[str] = []
         with memory.watching(lambda: [psutil.Process(process.pid)]):
-            for line in process.stderr:
-                told.append(line)
-                steps.setdefault(line.partition(":")[0], time.monotonic())
+            told += follow(process, steps)
             outcome = json.loads(process.stdout.read() or "{}")
             process.wait()
         ended = time.monotonic()
@@ -166,20 +154,6 @@ def narrate_long(chunks: int, seconds: float, concurrency: int, checks: Checks) 
             f"| {chunks - known} | {shown:g} % | {left} |",
             flush=True,
         )
-
-
-@contextmanager
-def fixed_worker(seconds: float) -> Iterator[str]:
-    """`fixed_worker.py`; its address."""
-    worker = subprocess.Popen(
-        [sys.executable, str(HERE / "fixed_worker.py"), str(seconds)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert worker.stdout is not None
-        yield worker.stdout.readline().strip()
-    finally:
-        worker.kill()
-        worker.wait()
 
 
 def tasks_known(api_url: str, wanted: int) -> int:

@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from long_narration import fixed_worker, follow, start, write_script
+
 EMPTY_TASKS = """
 import asyncio, sys, time
 from prefect import flow, task
@@ -60,23 +62,11 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         env = _environment(Path(folder), given.concurrency)
-        worker = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("fixed_worker.py")), str(given.seconds)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert worker.stdout is not None
-            env |= {"NARRATION_RUNPOD_URL": worker.stdout.readline().strip()}
-            script = Path(folder, "script.txt")
-            script.write_text(
-                "\n\n".join(f"This is sentence number {n} of a long script." for n in range(given.chunks))
-            )
+        with fixed_worker(given.seconds) as address:
+            env |= {"NARRATION_RUNPOD_URL": address}
+            script = write_script(Path(folder, "script.txt"), given.chunks)
             first = _narrate(script, env)
             again = _narrate(script, env)
-        finally:
-            worker.kill()
-            worker.wait()
         empty = subprocess.run(
             [
                 sys.executable,
@@ -114,19 +104,11 @@ def _environment(folder: Path, concurrency: int) -> dict[str, str]:
 def _narrate(script: Path, env: dict[str, str]) -> dict[str, float]:
     """Wall seconds, seconds of the synthesis step, and peak memory in MB of one run."""
     began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", str(script), "--json"],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
+    process = start(script, env)
     assert process.stdout is not None
-    steps: dict[str, float] = {}
     peak = 0.0
-    for line in process.stderr:
-        steps.setdefault(line.partition(":")[0], time.monotonic())
+    steps: dict[str, float] = {}
+    for _ in follow(process, steps):
         peak = max(peak, _resident(process.pid))
     outcome = json.loads(process.stdout.read())
     process.wait()
