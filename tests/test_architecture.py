@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,18 @@ def test_arrows_run_one_way(module: str) -> None:
         if within(imported, (STAND_IN,)) and module == STARTS_STAND_IN:
             continue
         assert target in MAY_IMPORT[package], f"{module} imports {imported}"
+
+
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    """Whichever is imported first, each finds the others whole."""
+    needs = {
+        module: {imported for imported in imports(tree) if imported in MODULES and imported != module}
+        for module, tree in MODULES.items()
+    }
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("gpu_worker")])
