@@ -21,6 +21,7 @@ def run_flow(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[st
     from flows.prefect_server import provide_server  # noqa: PLC0415  # uvicorn, which `plan` does without
 
     provide_server()
+    import httpx  # noqa: PLC0415  # as above; what Prefect's client raises when its server is gone in mid-run
     from prefect.exceptions import (  # noqa: PLC0415  # as above
         ParameterTypeError,
         PrefectException,
@@ -35,17 +36,25 @@ def run_flow(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[st
     except (PrefectException, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "API" not in str(error):
             raise
-        where = os.environ["PREFECT_API_URL"]
-        raise SettingsError(
-            f"the Prefect server at {where} cannot be used: {' '.join(str(error).split())[:300]}",
-            remedy="start it, or unset PREFECT_API_URL to run without one",
-        ) from None
+        raise _unusable(error) from None
+    except httpx.TransportError as error:
+        gone = _unusable(error)
+        gone.clips_stored = True  # the server was there when the run began
+        raise gone from None
     except TerminationSignal:
         raise KeyboardInterrupt from None
     except BaseExceptionGroup as group:  # where tasks ran side by side
         if group.subgroup(TerminationSignal) is None:
             raise
         raise KeyboardInterrupt from None
+
+
+def _unusable(error: Exception) -> SettingsError:
+    return SettingsError(
+        f"the Prefect server at {os.environ['PREFECT_API_URL']} cannot be used: "
+        f"{' '.join(str(error).split())[:300]}",
+        remedy="start it, or unset PREFECT_API_URL to run without one",
+    )
 
 
 def _prepare_prefect() -> None:

@@ -110,11 +110,11 @@ class RestartableServer:
     def __exit__(self, *_: object) -> None:
         if self._restarting is not None:
             self._restarting.join()
-        self._end()
+        self.end()
 
     def restart_soon(self) -> None:
         """Kill it now; it is back after a while."""
-        self._end()
+        self.end()
 
         def come_back() -> None:
             time.sleep(self._gone)
@@ -131,9 +131,11 @@ class RestartableServer:
                 [sys.executable, *serve], env=env, stdout=log, stderr=log, start_new_session=True
             )
 
-    def _end(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+    def end(self) -> None:
+        """Kill it, if it still runs."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def _wait(self) -> None:
         give_up = time.monotonic() + 120

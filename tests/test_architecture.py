@@ -28,7 +28,7 @@ STARTS_STAND_IN = "flows.cli"
 
 DOORS: dict[str, tuple[str, ...]] = {
     "pysbd": ("narration.chunking.sentences",),
-    "httpx": ("narration.endpoint", "narration.fetch", "infra"),
+    "httpx": ("narration.endpoint", "narration.fetch", "infra", "flows.in_process"),
     "boto3": ("narration.store", "infra"),
     "botocore": ("narration.store", "infra"),
     "ffmpeg": ("narration.mastering",),

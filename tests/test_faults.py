@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from itertools import count
@@ -239,6 +240,26 @@ def test_a_prefect_server_restarted_in_mid_run_costs_nothing(
         scene.run()
     assert scene.published() == undisturbed
     assert scene.backstage.jobs == CHUNKS
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="one process cannot send another Ctrl-C there")
+def test_a_run_whose_prefect_server_is_gone_for_good_ends_with_words_when_it_is_stopped(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """It says what it misses, keeps what is stored, and does not hang on what it cannot tell anybody."""
+    with RestartableServer(tmp_path) as prefect:
+        scene.env |= {
+            "PREFECT_API_URL": prefect.url,
+            "PREFECT_CLIENT_MAX_RETRIES": "1",
+        }  # of a minute's worth
+        gone = threading.Event()
+        scene.backstage.client.rule("POST", "/run$", does_first(prefect.end, does_first(gone.set)), skip=1)
+        process = scene.start()
+        assert gone.wait(120)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode in {1, 130}, told
+    assert "narrate: the Prefect server at" in told or "narrate: stopped" in told, told
 
 
 def test_a_machine_that_slept_an_hour_finds_its_clips(scene: Scene, undisturbed: Published) -> None:
