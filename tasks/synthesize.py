@@ -16,7 +16,7 @@ from narration.planning import Plan, PlannedChunk
 from narration.preflight import open_endpoint
 from narration.settings import Settings
 from narration.store import Store
-from narration.synthesis import Made, Synthesizer
+from narration.synthesis import Synthesizer
 from narration.synthesis.tally import Tally
 from narration.voices.transport import VoiceTransport
 from tasks.report import progress_shown
@@ -50,11 +50,16 @@ async def synthesize(
     index: int,  # noqa: ARG001  # for the name of the task run
     planned: PlannedChunk,
     synthesizer: Synthesizer,
+    tally: Tally,
     limit: str | None,
-) -> Made:
-    """Make the clip of one chunk. `index` names it in the UI, `limit` is a global concurrency limit."""
+) -> None:
+    """Make the clip of one chunk and note it in `tally`. `limit` is a global concurrency limit.
+
+    `index` names the chunk in the UI. Nothing is returned: for every result that Prefect sees, it
+    keeps a state as long as the run lasts.
+    """
     async with _held(limit):
-        return await synthesizer.make(planned)
+        tally.made[planned.digest] = await synthesizer.make(planned)
 
 
 @asynccontextmanager
@@ -131,8 +136,8 @@ async def _attempt(
         tally.failed[planned.digest] = stopped[0]
         return
     try:
-        tally.made[planned.digest] = await synthesize(
-            planned.chunk.index, sealed(planned), sealed(synthesizer), settings.endpoint_limit
+        await synthesize(
+            planned.chunk.index, sealed(planned), sealed(synthesizer), sealed(tally), settings.endpoint_limit
         )
         tally.failed.pop(planned.digest, None)
     except Exception as error:  # noqa: BLE001  # one chunk's bug must not cost the others' clips

@@ -34,7 +34,11 @@ from narration.voices.transport import VoiceTransport
 
 T = TypeVar("T")
 
-STORE_THREADS = 32
+STORE_THREADS = 32  # they wait for the store
+JUDGING_THREADS = 2
+"""Each holds the processor and some MB while it decodes and measures a clip: more gain nothing, and the
+memory of each stays with the process."""
+
 DEADLINE_GRACE = 60.0  # s; the platform gives a job up at its ttl, the client a little later
 
 
@@ -78,13 +82,15 @@ class Synthesizer:
         self._run = run
         self._unrecorded: dict[str, JobRecord] = {}  # what the store would not note; this run knows it still
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+        self._judges = ThreadPoolExecutor(JUDGING_THREADS, thread_name_prefix="judge")
         self._policy = JobPolicy(
             execution_timeout_seconds=settings.job_timeout, ttl_seconds=settings.queue_timeout
         )
 
     def close(self) -> None:
-        """Let the store's threads go."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Let the threads go."""
+        for pool in (self._threads, self._judges):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def make(self, planned: PlannedChunk) -> Made:
         """Return the clip for `planned`, made if it is not there.
@@ -108,8 +114,8 @@ class Synthesizer:
             seed = self._seed(planned, attempt)
             try:
                 result = await self._speak(planned, context, attempt, seed, record, tally)
-                candidate = await self._in_thread(
-                    partial(examine, planned, result, attempt=attempt, seed=seed)
+                candidate = await asyncio.get_running_loop().run_in_executor(
+                    self._judges, partial(examine, planned, result, attempt=attempt, seed=seed)
                 )
             except (BadResult, QualityError) as error:
                 tally.refused.append(RefusedAttempt(attempt=attempt, seed=seed, reason=str(error)))
