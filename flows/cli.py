@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 from flows import arguments, terminal, voice_commands
-from flows.in_process import run_flow
+from flows.in_process import leave, run_flow
 from flows.terminal import BAD_INPUT, DONE, FAILED, STOPPED
 from narration.errors import ChunksFailed, InputError, NarrationError, SettingsError
 from narration.planning import Plan, make_plan, narration_slug
@@ -22,6 +22,11 @@ from narration.store import Store, open_store, validate_id
 from narration.voices import choose_voice
 
 Command = Callable[[argparse.Namespace, Settings], int]
+
+
+def program() -> NoReturn:
+    """The whole life of a process `narrate`."""
+    leave(main())
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -210,4 +215,4 @@ def _local_model() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

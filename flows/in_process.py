@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import threading
+import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 from flows import terminal
 from narration.errors import InputError, SettingsError
+
+LOOKS = 3  # at a server before it is given up
+SECONDS_BETWEEN_LOOKS = 2.0
+LOOK_SECONDS = 10.0  # a busy server may take its time
 
 
 def run_flow(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
@@ -30,7 +37,7 @@ def run_flow(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[st
 
     try:
         with terminal.progress_bar():
-            return asyncio.run(flow())
+            return asyncio.run(_run(flow))
     except ParameterTypeError as error:
         raise InputError(" ".join(str(error).split())[:500]) from None
     except (PrefectException, RuntimeError) as error:
@@ -49,6 +56,47 @@ def run_flow(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[st
         raise KeyboardInterrupt from None
 
 
+def leave(status: int) -> NoReturn:
+    """End this process with `status`, once Prefect has told its server the rest of its events.
+
+    Prefect goes on telling them one after the other, with minutes of patience for each. For a server
+    that is gone nobody should wait.
+    """
+    if "prefect" in sys.modules:
+        threading.Thread(target=_end_unless_heard, args=(status,), daemon=True).start()
+    sys.exit(status)
+
+
+def _end_unless_heard(status: int) -> None:
+    looks = 0
+    while looks < LOOKS:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        looks = 0 if _server_answers() else looks + 1
+    os._exit(status)
+
+
+def _server_answers() -> bool:
+    import httpx  # noqa: PLC0415  # as above
+
+    try:
+        return httpx.get(f"{os.environ['PREFECT_API_URL']}/health", timeout=LOOK_SECONDS).is_success
+    except httpx.HTTPError:
+        return False
+
+
+async def _run(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
+    asyncio.get_running_loop().set_exception_handler(_tell_unexpected)
+    return await flow()
+
+
+def _tell_unexpected(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Of tasks that are stopped with their run: that the server is gone is told once, in words."""
+    import httpx  # noqa: PLC0415  # as above
+
+    if not isinstance(context.get("exception"), httpx.TransportError):
+        loop.default_exception_handler(context)
+
+
 def _unusable(error: Exception) -> SettingsError:
     return SettingsError(
         f"the Prefect server at {os.environ['PREFECT_API_URL']} cannot be used: "
@@ -61,4 +109,5 @@ def _prepare_prefect() -> None:
     """Before Prefect is imported: no telemetry, and a terminal left to us."""
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    for level in ("PREFECT_LOGGING_LEVEL", "PREFECT_INTERNAL_LOGGING_LEVEL"):
+        os.environ.setdefault(level, "CRITICAL")

@@ -243,8 +243,9 @@ def test_a_prefect_server_restarted_in_mid_run_costs_nothing(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="one process cannot send another Ctrl-C there")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_whose_prefect_server_is_gone_for_good_ends_with_words_when_it_is_stopped(
-    scene: Scene, tmp_path: Path
+    scene: Scene, tmp_path: Path, sent: signal.Signals
 ) -> None:
     """It says what it misses, keeps what is stored, and does not hang on what it cannot tell anybody."""
     with RestartableServer(tmp_path) as prefect:
@@ -256,7 +257,7 @@ def test_a_run_whose_prefect_server_is_gone_for_good_ends_with_words_when_it_is_
         scene.backstage.client.rule("POST", "/run$", does_first(prefect.end, does_first(gone.set)), skip=1)
         process = scene.start()
         assert gone.wait(120)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, told = process.communicate(timeout=120)
     assert process.returncode in {1, 130}, told
     assert "narrate: the Prefect server at" in told or "narrate: stopped" in told, told

@@ -1,11 +1,18 @@
-"""Which Prefect server a run at a terminal uses; that its own one ends with it is in `test_narrate`."""
+"""Which Prefect server a run at a terminal uses, and that nobody waits for one that is gone.
+
+That a run's own server ends with it is in `test_narrate`.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
+from prefect_kit import RestartableServer, prefect_env
 
 PROFILES = """
 active = "team"
@@ -49,3 +56,37 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert "SettingsError: Prefect's server did not start on this machine" in done.stderr
     assert "nonsense" in done.stderr
     assert "set PREFECT_API_URL" in done.stderr
+
+
+TELL_MUCH = """
+from prefect.events import emit_event
+from prefect.events.worker import EventsWorker
+from flows.in_process import leave
+tell = lambda: emit_event(event="narration.published", resource={"prefect.resource.id": "narration.intro"})
+tell()
+EventsWorker.instance().wait_until_empty()
+print("told", flush=True)
+input()
+for _ in range(100):
+    tell()
+leave(3)
+"""
+
+
+@pytest.mark.timeout(600)  # a server's start on a machine that is busy, and a wait that has to be long
+def test_a_process_ends_though_nobody_takes_its_last_events(tmp_path: Path) -> None:
+    """Prefect alone would try each of a hundred events for seconds when the server has gone."""
+    with RestartableServer(tmp_path) as server:
+        env = prefect_env(tmp_path / "client", server.url, PREFECT_CLIENT_MAX_RETRIES="0")
+        command = [sys.executable, "-c", TELL_MUCH]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, env=env, **pipes) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"told\n"
+            server.end()
+            began = time.monotonic()
+            process.stdin.write(b"go on\n")
+            process.stdin.close()
+            assert process.wait(timeout=300) == 3
+        assert time.monotonic() - began < 60
