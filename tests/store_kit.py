@@ -128,7 +128,7 @@ def sidecar_of(digest: str, flac: bytes, **changes: Any) -> ClipSidecar:
         "finish_reason": "stop",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return ClipSidecar.model_validate(fields | changes)
+    return ClipSidecar(**fields | changes)
 
 
 def digest_of(text: str) -> str:

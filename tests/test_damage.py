@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,7 +82,7 @@ ANYTHING = st.recursive(
 )
 QUALITY = st.fixed_dictionaries({}, optional=dict.fromkeys(("faults", "notes", "score"), ANYTHING))
 REFUSED = st.fixed_dictionaries({}, optional=dict.fromkeys(("attempt", "seed", "reason"), ANYTHING))
-CHANGES = st.sampled_from(sorted(ClipSidecar.model_fields)).flatmap(
+CHANGES = st.sampled_from(sorted(field.name for field in dataclasses.fields(ClipSidecar))).flatmap(
     lambda name: st.tuples(
         st.just(name),
         {"quality": QUALITY | ANYTHING, "refused": st.lists(REFUSED, max_size=2) | ANYTHING}.get(
@@ -114,7 +115,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     flac = audio.encode_flac(waveform, RATE)
     told = sidecar_of(plan.chunks[0].digest, flac, samples=waveform.size, text=SAID)
     store.put_clip(told.digest, flac, told)
-    return Shelf(store, plan.chunks[0], flac, json.loads(told.model_dump_json()))
+    return Shelf(store, plan.chunks[0], flac, json.loads(told.to_json()))
 
 
 @settings(deadline=None, max_examples=300)

@@ -79,8 +79,8 @@ def test_a_process_ends_though_nobody_takes_its_last_events(tmp_path: Path) -> N
     with RestartableServer(tmp_path) as server:
         env = prefect_env(tmp_path / "client", server.url, PREFECT_CLIENT_MAX_RETRIES="0")
         command = [sys.executable, "-c", TELL_MUCH]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(command, env=env, **pipes) as process:
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        with subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=nowhere) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stdout.readline() == b"told\n"

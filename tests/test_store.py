@@ -112,9 +112,7 @@ def _spoil(store: Store, key: str, change: Callable[[bytes], bytes]) -> None:
         lambda store: _spoil(
             store, sidecar_key(D), lambda data: data.replace(b'"samples":24000', b'"samples":-1')
         ),
-        lambda store: _spoil(
-            store, sidecar_key(D), lambda _: sidecar_of(digest_of("other"), FLAC).model_dump_json().encode()
-        ),
+        lambda store: _spoil(store, sidecar_key(D), lambda _: sidecar_of(digest_of("other"), FLAC).to_json()),
     ],
     ids=[
         "no-audio",
@@ -598,7 +596,7 @@ def test_crossed_writes_of_one_clip_settle(store: Store, monkeypatch: pytest.Mon
             real(key, others, content_type="audio/flac")
             real(
                 sidecar_key(D),
-                sidecar_of(D, others).model_dump_json().encode(),
+                sidecar_of(D, others).to_json(),
                 content_type="application/json",
             )
         return etag
