@@ -20,7 +20,7 @@ from narration.errors import BadAudio, Damaged
 from narration.figure import waveform_path
 from narration.mastering.mastering import PRESETS, Master, master
 from narration.planning import Plan, PlannedChunk
-from narration.settings import Settings
+from narration.settings import FINISH_SETTINGS, Settings
 from narration.shape import shape_of
 from narration.store import AudioClip, Store
 from narration.timeline import ClipShape, Pauses, Timeline, arrange
@@ -71,12 +71,7 @@ def fingerprint(plan: Plan, clips: Mapping[str, AudioClip], settings: Settings) 
 
 def finish_settings(settings: Settings) -> dict[str, object]:
     """The settings that shape the master and not the clips."""
-    return {
-        "loudness": settings.loudness,
-        "pause_sentence": settings.pause_sentence,
-        "pause_paragraph": settings.pause_paragraph,
-        "pause_heading": settings.pause_heading,
-    }
+    return {name: getattr(settings, name) for name in FINISH_SETTINGS}
 
 
 def finish(

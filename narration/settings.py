@@ -18,6 +18,23 @@ RUNPOD_URL = "https://api.runpod.ai/v2"
 ASSUMED_SPEED = 10.0
 """Seconds of speech per GPU second, assumed until `NARRATION_SPEED` states a measured one."""
 
+CLIP_SETTINGS = (
+    "chunk_characters",
+    "temperature",
+    "top_p",
+    "top_k",
+    "ras_win_len",
+    "ras_win_max_num_repeat",
+    "seed",
+    "system_prompt",
+    "scene",
+    "continuity",
+)
+"""Those that decide what the clips are: a retake goes by those its narration was made with."""
+
+FINISH_SETTINGS = ("loudness", "pause_sentence", "pause_paragraph", "pause_heading")
+"""Those that shape the master and not the clips."""
+
 Seconds = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from narration.errors import InputError, ScriptError, SettingsError
+from pydantic import ValidationError
+
+from narration.errors import InputError, ScriptError, SettingsError, StoreRefused
 from narration.fetch import FetchError, fetch
 from narration.manifest import Manifest, load_manifest
 from narration.planning import published_id
 from narration.script import MAX_SCRIPT_BYTES, Script, parse_script, script_suffix
-from narration.settings import Settings
+from narration.settings import CLIP_SETTINGS, FINISH_SETTINGS, Settings
 from narration.store import Store
 
 MAX_TEXT_BYTES = 100_000  # of a script typed into the UI's form
 FETCH_SECONDS = 30.0
+
+_FIXED = (*CLIP_SETTINGS, *FINISH_SETTINGS)
 
 
 def read_text(store: Store, text: str) -> tuple[Script, str]:
@@ -106,8 +110,20 @@ def read_narrated(store: Store, settings: Settings, narration_id: str) -> tuple[
 
 
 def settings_of(manifest: Manifest, settings: Settings) -> Settings:
-    """`settings` with what the narration fixed: its voice, its chunks, its pauses and loudness."""
-    known = {name: value for name, value in manifest.settings.items() if name in Settings.model_fields}
+    """`settings` with what the narration fixed: its voice, its chunks, its pauses and loudness.
+
+    And with nothing else: who may write to the store decides neither where keys are sent nor what is
+    run. Raises `StoreRefused` for a value that no setting can have.
+    """
+    fixed = {name: manifest.settings[name] for name in _FIXED if name in manifest.settings}
     if manifest.voice is not None:
-        known["voice"] = manifest.voice.name
-    return settings.model_copy(update=known)
+        fixed["voice"] = manifest.voice.name
+    try:
+        checked = Settings(**fixed)
+    except ValidationError as error:
+        name = error.errors(include_url=False, include_input=False, include_context=False)[0]["loc"][0]
+        raise StoreRefused(
+            f"the manifest of {manifest.id} holds settings that cannot be: {name}",
+            remedy="restore it from a backup, or narrate again",
+        ) from None
+    return settings.model_copy(update={name: getattr(checked, name) for name in fixed})

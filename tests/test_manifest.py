@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import narration.manifest
@@ -25,6 +25,8 @@ from narration.manifest import (
     load_manifest,
     manifest_schema,
 )
+from narration.settings import CLIP_SETTINGS, FINISH_SETTINGS, Settings, read_settings
+from narration.sources import settings_of
 
 SHA = "0" * 64
 
@@ -82,6 +84,11 @@ def manifest(*chunks: ChunkEntry) -> Manifest:
     )
 
 
+def made_with(settings: Settings) -> dict[str, Any]:
+    """What a manifest remembers of `settings`."""
+    return {name: getattr(settings, name) for name in (*CLIP_SETTINGS, *FINISH_SETTINGS)}
+
+
 def test_what_is_written_reads_back() -> None:
     """Nothing is lost between a run that publishes and one that goes on from there."""
     written = manifest(chunk(1, "Hello — “quoted” ✓", 1, 2))
@@ -122,16 +129,44 @@ def test_bytes_that_are_no_manifest_are_refused_by_name(data: bytes) -> None:
 
 
 @given(st.sampled_from(sorted(FIELDS)), json_values)
+@example("schema_version", float("inf"))
+@example("duration", float("nan"))
+@example("settings", {"temperature": float("inf")})
+@example("id", "\ud800")
 def test_a_manifest_with_one_field_altered_is_read_or_refused(field: str, value: Any) -> None:
-    """No alteration of one field makes anything but a manifest or a refusal."""
-    altered = json.dumps(FIELDS | {field: value}).encode()
+    """No alteration of one field makes anything but a manifest that can be published again, or a refusal."""
+    altered = json.dumps(FIELDS | {field: value}).replace("Infinity", "1e999").encode()
     try:
-        load_manifest(altered, name="m")
+        read = load_manifest(altered, name="m")
     except StoreRefused as refusal:
         told = str(refusal)
     else:
+        assert load_manifest(dump_manifest(read), name="m") == read
         return
     assert told.startswith("m ")
+
+
+def test_a_manifest_decides_neither_where_keys_go_nor_what_is_run() -> None:
+    """A retake goes by the voice, chunks and master of its narration, not by another writer's endpoint."""
+    told = dict.fromkeys(Settings.model_fields, "https://attacker.example")
+    fixed = {"temperature": 0.7, "seed": None, "loudness": "podcast", "chunk_characters": 300}
+    mine = read_settings(engine="draft", runpod_api_key="rpa_mine", endpoint_id="mine", seed=3, max_cost=2)
+    hostile = manifest().model_copy(update={"settings": {**told, **made_with(mine), **fixed}})
+    assert settings_of(hostile, mine) == mine.model_copy(update=fixed)
+
+
+@given(st.sampled_from([*CLIP_SETTINGS, *FINISH_SETTINGS]), json_values)
+def test_a_setting_in_a_manifest_is_one_that_can_be_set_or_the_manifest_is_refused(
+    name: str, value: Any
+) -> None:
+    """What a flow is then started with was checked like the environment's."""
+    altered = manifest().model_copy(update={"settings": {name: value}})
+    try:
+        made = settings_of(altered, read_settings(engine="draft"))
+    except StoreRefused as refusal:
+        assert name in str(refusal)  # noqa: PT017  # both ways out are right; each has its claim
+    else:
+        read_settings(**made.model_dump())
 
 
 def test_choices_follow_their_text_nth_to_nth() -> None:

@@ -19,25 +19,11 @@ from narration.manifest import (
     VoiceEntry,
 )
 from narration.planning import Plan, PlannedChunk
-from narration.settings import Settings
+from narration.settings import CLIP_SETTINGS, Settings
 from narration.store import AudioClip
 from narration.synthesis.tally import Tally
 from narration.timeline import MASTER_RATE, Placement
 from narration.voices.voice import Voice
-
-REMEMBERED = (
-    "chunk_characters",
-    "temperature",
-    "top_p",
-    "top_k",
-    "ras_win_len",
-    "ras_win_max_num_repeat",
-    "seed",
-    "system_prompt",
-    "scene",
-    "continuity",
-)
-"""Settings that decide what the clips are: a retake goes by those its narration was made with."""
 
 
 def describe(
@@ -67,7 +53,7 @@ def describe(
         voice=_voice_entry(plan.voice),
         script_key=plan.script_key,
         script_sha256=plan.script.sha256,
-        settings={name: getattr(settings, name) for name in REMEMBERED} | finish_settings(settings),
+        settings={name: getattr(settings, name) for name in CLIP_SETTINGS} | finish_settings(settings),
         fingerprint=fingerprint,
         sample_rate=MASTER_RATE,
         samples=finished.timeline.samples,
