@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from narration.contract import Sha256
 from narration.errors import StoreRefused
@@ -19,7 +20,16 @@ SCHEMA_VERSION = 1
 class _Entry(BaseModel):
     """Base of all entries: frozen; unknown fields of a later minor writer are kept out, not refused."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+def _is_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Infinity is no JSON, though readers make it of 1e999: published again, the manifest would be none."""
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+_Facts = Annotated[dict[str, Any], AfterValidator(_is_json)]
 
 
 class VoiceEntry(_Entry):
@@ -94,7 +104,7 @@ class ChunkEntry(_Entry):
     cached: bool
     execution_seconds: float = 0.0
     model: str
-    engine: dict[str, Any] = Field(default_factory=dict)
+    engine: _Facts = Field(default_factory=dict)
 
 
 class CueEntry(_Entry):
@@ -130,7 +140,7 @@ class Manifest(_Entry):
     voice: VoiceEntry | None
     script_key: str
     script_sha256: Sha256
-    settings: dict[str, Any]
+    settings: _Facts
     fingerprint: Sha256  # of everything the master and captions were made from
     sample_rate: int
     samples: int
@@ -161,9 +171,9 @@ def dump_manifest(manifest: Manifest) -> bytes:
 def load_manifest(data: bytes, *, name: str) -> Manifest:
     """Read a manifest back; `StoreRefused` for a newer schema or bytes that are not a manifest."""
     try:
-        fields = json.loads(data)
+        fields = from_json(data, allow_inf_nan=False)
         version = int(fields["schema_version"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise StoreRefused(
             f"{name} is not a manifest: {type(error).__name__}",
             remedy="restore it from a backup, or delete it to publish afresh; its takes would be forgotten",

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from narration.contract import MIN_FRAME_CAP
 from narration.errors import InputError, SettingsError
@@ -12,13 +17,14 @@ from narration.planning import Change, Plan, changes_for, make_plan, narration_s
 from narration.script import parse_script
 from narration.settings import Settings, read_settings
 from narration.store import Store, open_store, validate_id
-from narration.voices import Voice
+from narration.voices import Voice, choose_voice
 
 VOICE = Voice(
     name="me", sha256="a" * 64, transcript="What I said.", seconds=9.0, suffix=".wav", source="here"
 )
 SAID = "What is said here is long enough to be spoken alone, without a neighbour."
 OTHER = "Something else stands in this paragraph, and it is just as long as the other."
+ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text())
 SENTENCES = "The first sentence is about as long as this one is, give or take. " * 12
 
 
@@ -82,6 +88,28 @@ def test_a_setting_of_the_master_changes_no_digest(store: Store) -> None:
     """Other pauses and another loudness cost nothing."""
     other = plan(store, "One sentence.", higgs(loudness="podcast", pause_sentence=1.0))
     assert other.chunks[0].digest == plan(store, "One sentence.").chunks[0].digest
+
+
+def test_what_no_request_can_carry_is_refused_by_its_field(store: Store) -> None:
+    """A setting that only the contract limits is a setting to mend, not a bug."""
+    with pytest.raises(InputError, match=r"^system_prompt: "):
+        plan(store, SAID, higgs(system_prompt="x" * 2_001))
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(Voice.model_fields)), ANYTHING)
+@example("transcript", "\u200b")
+@example("transcript", "\ud800")
+def test_a_voice_with_one_field_altered_is_planned_with_or_refused(name: str, value: object) -> None:
+    """What became of `voice.json` behind the store's back is a typed failure, never a crash."""
+    with TemporaryDirectory() as folder:
+        store = open_store(folder)
+        altered = json.dumps(VOICE.model_dump() | {name: value}).encode()
+        store.replace_voice("me", altered, if_match=None)
+        with suppress(InputError):
+            voice = choose_voice(store, higgs(voice="me"))
+            script = parse_script(SAID.encode(), name="script.md")
+            make_plan(store, script, narration_id="one", settings=higgs(), voice=voice)
 
 
 def test_continuity_chains_within_a_paragraph_only(store: Store) -> None:

@@ -13,7 +13,7 @@ from narration.manifest import Manifest, carry_over, load_manifest
 from narration.planning.estimate import estimate
 from narration.planning.ids import published_id
 from narration.planning.plan import Plan, PlannedChunk
-from narration.planning.takes import Change, plan_chunk
+from narration.planning.takes import Change, checked_request, plan_chunk
 from narration.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _same_paragraph(planned: Sequence[PlannedChunk]) -> bool:
 
 def _base_request(settings: Settings, model: str, voice: Voice | None) -> SynthesisRequest:
     """The request that all chunks share, every default resolved; the prompt is each chunk's own."""
-    return SynthesisRequest(
+    return checked_request(
         prompt="-",
         temperature=settings.temperature,
         top_p=settings.top_p,

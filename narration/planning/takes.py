@@ -108,8 +108,13 @@ def _request_for(base: SynthesisRequest, text: str, seed: int | None) -> Synthes
     }
     if seed is not None:
         changes["seed"] = seed
+    return checked_request(**base.model_dump() | changes)
+
+
+def checked_request(**fields: object) -> SynthesisRequest:
+    """A request of these fields; raises `InputError` for what no request can carry."""
     try:
-        return SynthesisRequest.model_validate(base.model_dump() | changes)
+        return SynthesisRequest.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         raise InputError(f"{first['loc'][0] if first['loc'] else 'request'}: {first['msg']}") from None
