@@ -63,9 +63,9 @@ def fetch(url: str, *, max_bytes: int, timeout_seconds: float, allow_private: bo
 
     Every address that the host's name resolves to must be public (unless `allow_private`),
     and the connection is made to one that was checked, so that a name cannot change its mind
-    in between. Each redirect is checked anew. Proxies of the environment are not used, and
-    an answer is taken only as the file's own bytes, never decompressed. Blocks; safe to run
-    in many threads. Raises `FetchError`.
+    in between. Each redirect is checked anew, and none leaves https for http. Proxies of the
+    environment are not used, and an answer is taken only as the file's own bytes, never
+    decompressed. Blocks; safe to run in many threads. Raises `FetchError`.
     """
     target = _parse(url)
     with _Deadline(timeout_seconds) as deadline:
@@ -73,6 +73,8 @@ def fetch(url: str, *, max_bytes: int, timeout_seconds: float, allow_private: bo
             answer = _hop(target, max_bytes, deadline, allow_private=allow_private)
             if isinstance(answer, bytes):
                 return answer
+            if target.scheme == "https" and answer.scheme != "https":
+                raise FetchRefused(f"{_shown(target)}: redirects to an address without https")
             target = answer
     raise FetchRefused(f"{_shown(target)}: more than {MAX_REDIRECTS} redirects")
 
@@ -136,7 +138,7 @@ def _hop(target: httpx.URL, max_bytes: int, deadline: _Deadline, *, allow_privat
                 return _body(response, target, max_bytes, deadline)
             finally:
                 response.close()
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):
         raise FetchRefused(f"{_shown(target)}: redirects to what is no URL") from None
     except httpx.HTTPError as error:
         if deadline.passed:
@@ -192,12 +194,12 @@ def _body(response: httpx.Response, target: httpx.URL, max_bytes: int, deadline:
 def _parse(url: str) -> httpx.URL:
     try:
         target = httpx.URL(url) if len(url) <= MAX_URL_CHARACTERS else None
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):  # the latter of a lone surrogate
         target = None
     if (
         target is None
         or target.scheme not in {"http", "https"}
-        or not target.host
+        or not target.raw_host  # `host` would decode it, which not every name survives
         or not 0 < (target.port or 80) < 65_536
     ):
         raise FetchRefused("not an http or https URL")
@@ -209,7 +211,8 @@ def _parse(url: str) -> httpx.URL:
 def _shown(url: httpx.URL) -> str:
     """The URL as messages say it: without what may be secret, and nothing a terminal obeys."""
     path = url.raw_path.decode("ascii").partition("?")[0]
-    host = f"[{url.host}]" if ":" in url.host else url.raw_host.decode("ascii")
+    host = url.raw_host.decode("ascii")
+    host = f"[{host}]" if ":" in host else host
     port = f":{url.port}" if url.port else ""
     return f"{url.scheme}://{host}{port}{path}"[:200]
 

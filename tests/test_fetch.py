@@ -187,6 +187,7 @@ def test_the_next_address_is_tried_when_one_does_not_answer(names: dict[str, lis
         "http://example.com:99999/",
         "http://" + "a" * 5_000,
         "data:audio/wav;base64,AAAA",
+        "http://example.com/\ud800",
     ],
 )
 def test_only_http_urls_are_fetched(url: str) -> None:
@@ -232,9 +233,23 @@ def test_each_redirect_is_checked(names: dict[str, list[str]]) -> None:
             assert seen == []
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://example.com/", "http://u:p@example.com/"])
+@pytest.mark.parametrize("host", ["xn--", "xn--a", "xn--a.example"])
+def test_a_name_that_only_looks_encoded_is_asked_for_as_it_stands(
+    host: str, names: dict[str, list[str]]
+) -> None:
+    """What no international name encodes to is a name all the same, and no other error."""
+    names[host] = ["127.0.0.1"]
+    with server(OK) as (port, requests):
+        assert get(f"http://{host}:{port}/") == b"hello"
+    assert f"Host: {host}:{port}\r\n".encode() in requests[0]
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["file:///etc/passwd", "ftp://example.com/", "http://u:p@example.com/", "http://xn--a/"],
+)
 def test_a_redirect_leads_to_http_only(location: str) -> None:
-    """A redirect to another scheme, or to one with a password, is refused."""
+    """A redirect to another scheme, to one with a password, or to no host at all is refused."""
     with (
         server(f"HTTP/1.1 301 Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()) as (
             port,
@@ -477,6 +492,22 @@ def test_https_is_checked_against_the_name_though_connected_by_address(
         with pytest.raises(FetchRefused, match="certificate"):
             get(f"https://other.example:{port}/")
     assert asked == ["voices.example", "voices.example", "other.example"]
+
+
+def test_a_redirect_does_not_leave_https(
+    authority: Path, names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked for over https comes over https: nobody between may answer instead."""
+    names["voices.example"] = ["127.0.0.1"]
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(authority)
+    monkeypatch.setattr(room, "_trust", lambda: ssl.create_default_context(cafile=str(authority)))
+    with server(OK) as (clear, seen):
+        location = f"Location: http://127.0.0.1:{clear}/\r\n".encode()
+        moved = b"HTTP/1.1 302 Found\r\n" + location + b"Content-Length: 0\r\n\r\n"
+        with server(moved, tls=serving) as (port, _), pytest.raises(FetchRefused, match="without https"):
+            get(f"https://voices.example:{port}/")
+        assert seen == []
 
 
 def test_fetch_imports_nothing_of_the_pipeline() -> None:
