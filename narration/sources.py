@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from narration.store import Store
 MAX_TEXT_BYTES = 100_000  # of a script typed into the UI's form
 FETCH_SECONDS = 30.0
 
+_NAME_CHARACTERS = 200  # of a file's name, as messages quote it
 _FIXED = (*CLIP_SETTINGS, *FINISH_SETTINGS)
 
 
@@ -49,7 +51,10 @@ def read_reference(store: Store, reference: str | None, settings: Settings) -> t
 def _read(store: Store, reference: str, settings: Settings) -> tuple[str, bytes]:
     if reference.startswith(("scripts/", "inbox/")):
         return PurePosixPath(reference).name, store.read_script(reference)
-    scheme = urlsplit(reference).scheme.lower()
+    try:
+        scheme = urlsplit(reference).scheme.lower()
+    except ValueError:
+        raise SettingsError("script: the reference is no path, and not a URL either") from None
     if scheme == "https":
         return _fetch(reference, settings)
     if scheme in {"http", "file", "s3"}:
@@ -78,18 +83,23 @@ def _read_file(reference: str, settings: Settings) -> tuple[str, bytes]:
             "script: paths are read only from the folder that NARRATION_SCRIPT_FOLDER names",
             remedy="set it on the worker, or use https or a key in the store",
         )
-    if "\0" in reference:
-        raise SettingsError("script: the path holds a NUL character")
     folder = Path(settings.script_folder).resolve()
-    path = (folder / reference).resolve()
+    try:
+        path = (folder / reference).resolve()
+    except (ValueError, RuntimeError):  # a NUL, a lone surrogate; links in a circle
+        raise SettingsError("script: the path leads nowhere") from None
     if not path.is_relative_to(folder):
         raise SettingsError("script: the path leads out of the allowed folder")
+    name = path.name[:_NAME_CHARACTERS]
     try:
-        if path.stat().st_size > MAX_SCRIPT_BYTES:
-            raise ScriptError(f"{path.name}: larger than {MAX_SCRIPT_BYTES} bytes")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+            raise ScriptError(f"{name}: is not a file")
+        if status.st_size > MAX_SCRIPT_BYTES:
+            raise ScriptError(f"{name}: larger than {MAX_SCRIPT_BYTES} bytes")
         return path.name, path.read_bytes()
     except OSError as error:
-        raise ScriptError(f"{path.name}: {error.strerror or error}") from None
+        raise ScriptError(f"{name}: {error.strerror or error}") from None
 
 
 def read_narrated(store: Store, settings: Settings, narration_id: str) -> tuple[Script, str, Settings]:

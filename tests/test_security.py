@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import httpx
@@ -112,6 +113,18 @@ def test_plain_text_renders_as_itself(text: str) -> None:
         "narrations/x/manifest.json",
         "C:\\Windows\\win.ini",
         "inbox/\x00.md",
+        "allowed\x00.md",
+        "inbox/\u202egnp.md",
+        "inbox/\x9b2J.md",
+        "scripts/con.md",
+        "https://[::1/x.md",
+        "https://\uff5c.example/x.md",
+        "https://exa\u2100mple.com/x.md",
+        "\ud800.md",
+        "loop.md",
+        "pipe.md",
+        "\x1b[2Jnowhere.md\nnarrate: done",
+        "x" * 5_000,
     ],
 )
 def test_a_scripts_reference_leads_nowhere_else(
@@ -121,12 +134,15 @@ def test_a_scripts_reference_leads_nowhere_else(
     allowed = tmp_path / "allowed"
     allowed.mkdir()
     (tmp_path / "secret.md").write_text("Secret words.")
+    (allowed / "loop.md").symlink_to("loop.md")
+    os.mkfifo(allowed / "pipe.md")
     monkeypatch.setenv("NARRATION_SCRIPT_FOLDER", str(allowed))
     store = open_store(str(tmp_path / "store"))
     with pytest.raises(NarrationError) as refused:
         read_reference(store, reference, read_settings())
     assert "Secret" not in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1_000
 
 
 def test_a_link_out_of_the_allowed_folder_is_not_followed(
