@@ -441,7 +441,8 @@ def test_only_folders_and_buckets_are_stores(url: str) -> None:
 @pytest.mark.parametrize(
     "key",
     ["", "/", "a/", "/a", "a//b", ".", "..", "a/..", "../a", "a/./b", "a\\b", "C:/a", "C:a", "a:b", "a\x00b",
-     "a\nb", "a\x1b[2J", "con", "x/NUL", "aux.txt", "COM1", "lpt9.log", "a/trailing.", "a/trailing ", ".env",
+     "a\nb", "a\x1b[2J", "a\x9b2J", "a\u2028b", "a\u202egnp.exe", "a\u2066b",
+     "con", "x/NUL", "aux.txt", "COM1", "lpt9.log", "a/trailing.", "a/trailing ", ".env",
      "a/.lock",
      "a?b", "a*b", 'a"b', "a<b", "a|b", "x" * 241, "x/" * 500 + "x", "\ud800"],
 )  # fmt: skip

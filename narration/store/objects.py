@@ -100,7 +100,7 @@ class Shelf:
 
 
 _WINDOWS_DEVICES = re.compile(r"(?i:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\\:*?"<>|\u2028-\u202e\u2066-\u2069]')  # controls, and Windows'
 _MAX_KEY_BYTES = 900  # S3 allows 1,024 with the store's prefix
 _MAX_NAME_BYTES = 240  # file systems allow 255, temporary names included
 
@@ -109,7 +109,8 @@ def check_key(key: str) -> str:
     """Return `key` if it names an object on every backend and system; raise `SettingsError` if not.
 
     Slash-separated names, each a plain file name on Linux, macOS and Windows: no way out of
-    the store, no hidden file, no device, drive or stream of Windows, nothing a terminal obeys.
+    the store, no hidden file, no device, drive or stream of Windows, nothing a terminal obeys or
+    that turns the direction of a line around.
     """
     try:
         sizes = [len(name.encode()) for name in key.split("/")]
