@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from narration.markup import printable
 from narration.planning import Plan
 from narration.progress import Progress, listening
 from narration.report import RunReport
@@ -19,17 +20,23 @@ DRAFT_NOTICE = "This is the draft voice (espeak-ng): for hearing the timing, not
 
 def say(text: str) -> None:
     """A line for the person; stdout stays for results."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201  # the terminal is this module's duty
+    print(_harmless(text), file=sys.stderr, flush=True)  # noqa: T201  # the terminal is this module's duty
 
 
 def result(text: str) -> None:
     """A line of the result, on stdout."""
-    print(text, flush=True)  # noqa: T201  # the terminal is this module's duty
+    print(_harmless(text), flush=True)  # noqa: T201  # the terminal is this module's duty
 
 
 def result_json(value: object) -> None:
-    """The result as one JSON object on stdout."""
-    result(json.dumps(value, ensure_ascii=False))
+    """The result as one JSON object on stdout; what a terminal would obey is escaped in it."""
+    text = json.dumps(value, ensure_ascii=False)
+    result("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text))
+
+
+def _harmless(text: str) -> str:
+    """`text` of any lines: what a narration's words, a file or a store hold commands no terminal."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def clock(seconds: float) -> str:
@@ -40,7 +47,8 @@ def clock(seconds: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Rows in aligned columns; `right` names the columns that align to the right."""
+    """Rows in aligned columns, a line each; `right` names the columns that align to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -118,7 +126,8 @@ def describe_plan(plan: Plan) -> str:
             "cold starts and idle time come on top"
         )
     lines.extend(
-        f"dropped    the choices for a chunk that is gone: {entry.source_text[:60]}" for entry in plan.dropped
+        f"dropped    the choices for a chunk that is gone: {printable(entry.source_text[:60])}"
+        for entry in plan.dropped
     )
     return "\n".join(lines)
 
@@ -141,7 +150,7 @@ def describe_run(report: RunReport) -> str:
     lines.extend(f"  note: {note}" for note in report.notes)
     if report.engine == "draft":
         lines.append(DRAFT_NOTICE)
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _chunks(count: int) -> str:

@@ -31,21 +31,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from narration.markup import printable
+
 
 class NarrationError(Exception):
     """A failure with a cause in words, a remedy, and whether trying again helps.
 
     `retryable` is a fact about the failure, not about the caller's patience; `clips_stored`
-    is set by a run that had begun to make clips when it failed.
+    is set by a run that had begun to make clips when it failed. Both texts are one printable line:
+    they may quote a file's name, and they end in logs.
     """
 
     retryable: bool = False
     clips_stored: bool = False
 
     def __init__(self, message: str, *, remedy: str = "", retryable: bool | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        super().__init__(printable(message))
+        self.message = printable(message)
+        self.remedy = printable(remedy)
         if retryable is not None:
             self.retryable = retryable
 

@@ -1,4 +1,4 @@
-"""Text from outside made harmless where Markdown or HTML is read."""
+"""Text from outside made harmless where a terminal, a log, Markdown or HTML is read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import html
 import re
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|<>~$&])")
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with nothing in it that a terminal would obey: no line of a log can be forged.
+
+    Characters that end lines, control, change direction or do not show become spaces.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def plain(text: str) -> str:

@@ -14,7 +14,7 @@ import soundfile
 from audio_kit import RATE, silence, speak
 
 from flows import cli, in_process, terminal
-from narration.errors import ChunksFailed, MasteringError
+from narration.errors import ChunksFailed, MasteringError, NarrationError
 from narration.report import RunReport
 
 SAID = "This is what the sample says, word for word, and nothing else is to be heard in it."
@@ -192,6 +192,33 @@ def test_tables_align_their_columns() -> None:
     """Numbers to the right, words to the left, no trailing spaces."""
     drawn = terminal.table([("a", "number"), ("longer", "1")], right=(1,))
     assert drawn == "a       number\nlonger       1"
+
+
+FORGERY = "\x1b[2J\x9b1m\u202e\r\n  narration all is well"
+
+
+def test_nothing_that_a_store_or_a_script_holds_commands_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Other words for a chunk and a voice's transcript neither move the cursor nor forge a line."""
+    report = unfinished({2: FORGERY}).model_copy(update={"dropped": (FORGERY,), "notes": (FORGERY,)})
+    drawn = terminal.table([("voice", "transcript"), ("me", FORGERY)])
+    terminal.result(f"{drawn}\n{terminal.describe_run(report)}")
+    terminal.say(f"narrate: \x1b]0;title\x07{drawn}")
+    terminal.result_json({"text": FORGERY})
+    printed = capsys.readouterr()
+    lines = (printed.out + printed.err).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith("  narration all") for line in lines)
+    assert json.loads(printed.out.splitlines()[-1]) == {"text": FORGERY}
+
+
+def test_a_files_name_forges_no_line_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error is one line, whatever it quotes."""
+    assert cli.main(["run", f"{FORGERY}.md"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert NarrationError(FORGERY, remedy=FORGERY).message.isprintable()
+    assert str(NarrationError(FORGERY, remedy=FORGERY)).isprintable()
 
 
 def unfinished(failures: dict[int, str]) -> RunReport:

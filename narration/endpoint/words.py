@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from pydantic_core import from_json
 
+from narration.markup import printable
+
 MAX_CHARACTERS = 500
 _REASON_KEYS = ("error_message", "message", "error", "detail", "title")
 _TRACEBACK = "Traceback (most recent call last)"
@@ -20,8 +22,7 @@ def one_line(text: str, limit: int = MAX_CHARACTERS) -> str:
     can forge a line of a log.
     """
     # Cutting first bounds the work; a run of spaces that shrinks afterwards costs only words nobody reads.
-    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
-    line = " ".join(printable.split())
+    line = " ".join(printable(text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 

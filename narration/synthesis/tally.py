@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from narration.errors import ChunksFailed, Damaged
+from narration.markup import printable
 from narration.planning import Plan
 from narration.report import RunReport
 from narration.store import AudioClip
@@ -44,7 +45,7 @@ class Tally:
         """Why each chunk without a clip has none, by index."""
         at_hand = self.clips(plan)
         return {
-            entry.chunk.index: str(self.failed.get(entry.digest, "it was never finished"))
+            entry.chunk.index: printable(str(self.failed.get(entry.digest, "it was never finished")))
             for entry in plan.chunks
             if entry.digest not in at_hand
         }
