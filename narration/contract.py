@@ -74,6 +74,12 @@ class SynthesisFailure(BaseModel):
     error_code: str
     retryable: bool
 
+    @field_validator("error", mode="before")
+    @classmethod
+    def _is_printable(cls, text: object) -> object:
+        """One line, of characters that UTF-8 has: an exception may quote a file's name that has others."""
+        return "".join(c if c.isprintable() else " " for c in text) if isinstance(text, str) else text
+
 
 class ContractError(Exception):
     """A request outside the contract, as the failure to answer it with."""
@@ -191,7 +197,7 @@ def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(part)[:60] for part in first["loc"]) or "input"
     reason = first["msg"].removeprefix("Value error, ")  # pydantic's, before this module's own words
-    return f"{field}: {reason}".replace("\n", " ")
+    return f"{field}: {reason}"
 
 
 _OUTSIDE_IDENTITY = {

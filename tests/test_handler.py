@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from worker_kit import MODEL, ToneSpeaker, decoded, file, handler, inline, job, sample, serving
 
@@ -181,14 +181,15 @@ async def test_an_unforeseen_error_is_typed_and_leaves_its_traceback_in_the_log(
 ) -> None:
     """A client learns what broke, the log where; the log learns nothing that was said."""
     speaker = ToneSpeaker()
-    speaker.failure = RuntimeError("CUDA error while speaking 'my secret prompt'\nat once")
+    speaker.failure = RuntimeError("CUDA error while speaking 'my secret prompt'\nat once, in \udcff.bin")
     with caplog.at_level(logging.DEBUG):
         answer = await handler(speaker)(job(prompt="my secret prompt"))
     failure = SynthesisFailure.model_validate(answer)
     assert failure.error_code == ErrorCode.ENGINE_FAILURE
     assert "CUDA error" in failure.error
     assert "Traceback" not in failure.error
-    assert "\n" not in failure.error
+    assert failure.error.isprintable()
+    json.dumps(answer, ensure_ascii=False).encode()  # as the SDK posts it
     assert "RuntimeError" in caplog.text
     assert "worker_kit.py" in caplog.text
     assert "secret" not in caplog.text
@@ -264,20 +265,26 @@ async def test_timings_say_where_the_time_went() -> None:
     assert 0.1 <= timings["total"] < 60
 
 
+TEXT = st.text(st.characters(), max_size=20)  # lone surrogates too, which JSON can escape
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = st.dictionaries(st.sampled_from(sorted(SynthesisRequest.model_fields)), JSON, max_size=6)
+FIELDS = st.dictionaries(st.sampled_from(sorted(SynthesisRequest.model_fields)) | TEXT, JSON, max_size=6)
 
 
 @settings(max_examples=300, deadline=None)
 @given(job_input=JSON | FIELDS | FIELDS.map(lambda fields: {"prompt": "spoken"} | fields))
+@example(job_input={"prompt": "spoken", "\ud800": 1})
+@example(job_input={"prompt": "spoken", "model": "\ud800"})
+@example(job_input={"prompt": "spoken", "audio_url": "https://\ud800/", "audio_transcript": "t"})
+@example(job_input={"prompt": "spoken", "audio_url": "https://xn--a/", "audio_transcript": "t"})
 def test_any_json_gets_a_clip_or_a_typed_failure(job_input: Any) -> None:
-    """Nothing that can be sent makes the handler answer outside the contract."""
+    """Nothing that can be sent makes the handler answer outside the contract, or what the SDK cannot post."""
     answer = asyncio.run(handler()({"id": "job-1", "input": job_input}))
-    json.dumps(answer, allow_nan=False)
+    json.dumps(answer, allow_nan=False, ensure_ascii=False).encode()
+    assert answer.get("error_code") != ErrorCode.ENGINE_FAILURE  # there is no engine here that could fail
     if "error" in answer:
         assert ErrorCode(SynthesisFailure.model_validate(answer).error_code)
     else:
