@@ -126,6 +126,23 @@ async def test_workers_without_the_token_are_refused(sides: Sides) -> None:
     assert (await sides.client.post(f"/local/job-done/w/{job}", json={"output": 1})).status_code == 401
 
 
+ODD = [rb'"\ud800"', b"NaN", b"1e999", rb'{"\udfff": -Infinity}', b"[[[[1]]]]", b"9" * 4_000]
+
+
+async def test_whatever_json_a_job_holds_reaches_its_worker_and_its_neighbours_too(sides: Sides) -> None:
+    """What only the worker can judge is handed to it, and no other job of the batch is lost over it."""
+    given = [json.loads(value) for value in ODD]
+    for value in (*ODD, b'"x"'):
+        answer = await sides.client.post("/local/run", content=b'{"input":{"prompt":%b}}' % value)
+        assert answer.status_code == 200
+    taken = (await sides.take(batch=10)).json()
+    assert str([job["input"]["prompt"] for job in taken]) == str([*given, "x"])
+    for job, value in zip(taken, ODD, strict=False):
+        assert (await sides.done(job["id"], b'{"output":{"said":%b}}' % value)).status_code == 200
+    said = [(await sides.status(job["id"]))["output"]["said"] for job in taken[: len(ODD)]]
+    assert str(said) == str(given)
+
+
 async def test_unknown_endpoints_jobs_and_methods(sides: Sides) -> None:
     """404 for what is not there, 405 for the wrong verb."""
     assert (await sides.client.post("/other/run", json=INPUT)).status_code == 404

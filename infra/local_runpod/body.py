@@ -1,4 +1,4 @@
-"""Reading a request's body within a limit, and answering with an error."""
+"""JSON in and out: a request's body read within a limit, and answers that can carry what was read."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ async def json_object(request: Request, limit: int) -> tuple[dict[str, Any], int
     return value, size
 
 
-def refusal(status: int, reason: str) -> JSONResponse:
+class Answer(JSONResponse):
+    """What Python reads as JSON, lone surrogates and infinite numbers too, it also writes."""
+
+    def render(self, content: Any) -> bytes:
+        """ASCII, all else escaped: a job that cannot be handed over would take its batch with it."""
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
+def refusal(status: int, reason: str) -> Answer:
     """An error answer."""
-    return JSONResponse({"error": reason}, status_code=status)
+    return Answer({"error": reason}, status_code=status)

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from infra.local_runpod.body import NotJson, TooLarge, json_object, refusal
+from infra.local_runpod.body import Answer, NotJson, TooLarge, json_object, refusal
 from infra.local_runpod.job_queue import JobQueue
 from infra.local_runpod.jobs import Job, NotRetryable, Policy, UnknownJob
 from infra.local_runpod.news import News
@@ -76,10 +76,10 @@ class ClientApi:
         wait = _wait(request)
         job = await self._submit(request, limit=RUNSYNC_BYTES, sync=True)
         await self._news.until(lambda: job.status.terminal or None, request, seconds=wait / 1000)
-        return JSONResponse(job.as_status())
+        return Answer(job.as_status())
 
     async def _status(self, request: Request) -> Response:
-        return JSONResponse(self._queue.get(request.path_params["job"]).as_status())
+        return Answer(self._queue.get(request.path_params["job"]).as_status())
 
     async def _cancel(self, request: Request) -> Response:
         return _short(self._queue.cancel(request.path_params["job"]))
@@ -88,10 +88,10 @@ class ClientApi:
         return _short(self._queue.retry(request.path_params["job"]))
 
     async def _purge(self, _request: Request) -> Response:
-        return JSONResponse({"removed": self._queue.purge(), "status": "completed"})
+        return Answer({"removed": self._queue.purge(), "status": "completed"})
 
     async def _health(self, _request: Request) -> Response:
-        return JSONResponse(self._queue.health())
+        return Answer(self._queue.health())
 
     async def _submit(self, request: Request, *, limit: int, sync: bool) -> Job:
         body, size = await json_object(request, limit)
@@ -102,8 +102,8 @@ class _BadRequest(ValueError):
     pass
 
 
-def _short(job: Job) -> JSONResponse:
-    return JSONResponse({"id": job.id, "status": job.status.value})
+def _short(job: Job) -> Answer:
+    return Answer({"id": job.id, "status": job.status.value})
 
 
 def _policy(given: object) -> Policy:

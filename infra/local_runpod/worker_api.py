@@ -10,10 +10,10 @@ import hmac
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.local_runpod.body import NotJson, TooLarge, json_object, refusal
+from infra.local_runpod.body import Answer, NotJson, TooLarge, json_object, refusal
 from infra.local_runpod.job_queue import JobQueue
 from infra.local_runpod.jobs import UnknownJob
 from infra.local_runpod.news import News
@@ -82,7 +82,7 @@ class WorkerApi:
         jobs = await self._news.until(
             lambda: self._queue.take(worker, 1) or None, request, seconds=POLL_SECONDS
         )
-        return JSONResponse(jobs[0].as_taken()) if jobs else Response(status_code=204)
+        return Answer(jobs[0].as_taken()) if jobs else Response(status_code=204)
 
     async def _take_batch(self, request: Request) -> Response:
         worker = request.path_params["worker"]
@@ -91,11 +91,11 @@ class WorkerApi:
         jobs = await self._news.until(
             lambda: self._queue.take(worker, limit) or None, request, seconds=POLL_SECONDS
         )
-        return JSONResponse([job.as_taken() for job in jobs]) if jobs else Response(status_code=204)
+        return Answer([job.as_taken() for job in jobs]) if jobs else Response(status_code=204)
 
     async def _done(self, request: Request) -> Response:
         job = request.path_params["job"]
-        answer: Response = JSONResponse({"status": "ok"})
+        answer: Response = Answer({"status": "ok"})
         try:
             try:
                 result, size = await json_object(request, RESULT_BYTES)
@@ -116,7 +116,7 @@ class WorkerApi:
         stops = await self._news.until(
             lambda: self._queue.stops(worker) or None, request, seconds=POLL_SECONDS
         )
-        return JSONResponse({"jobsToStop": stops}) if stops else Response(status_code=204)
+        return Answer({"jobsToStop": stops}) if stops else Response(status_code=204)
 
     async def _ping(self, request: Request) -> Response:
         jobs = request.query_params.get("job_id", "")
