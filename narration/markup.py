@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|<>~$&])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|<>~$&]|(?<=[0-9])\.(?=\s|$))")  # 1. begins a list
 
 
 def printable(text: str) -> str:
@@ -17,7 +17,10 @@ def printable(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` as Markdown that renders as itself, on one line: no link, image, table or HTML comes of it."""
+    """`text` as Markdown that renders as itself, on one line: no link, image, list, table or HTML.
+
+    But for an address that stands in it: some readers let it be followed, to just where it says.
+    """
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 

@@ -35,7 +35,7 @@ async def show_prune(unneeded: Sequence[Unneeded], *, deleted: bool) -> None:
     size = sum(entry.info.size for entry in unneeded) / 1e6
     verb = "deleted" if deleted else "would be deleted; run again with `really_delete`"
     rows = [
-        {"key": entry.info.key, "bytes": entry.info.size, "why": entry.reason}
+        {"key": plain(entry.info.key), "bytes": entry.info.size, "why": entry.reason}
         for entry in unneeded[:MAX_ROWS]
     ]
     with best_effort():

@@ -84,7 +84,24 @@ def test_hostile_markup_in_a_script_stays_text(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[a](javascript:x)", "![i](http://h/p)", "<b>", "a|b", "`x`", "# t", "a\nb", "*e*_f_"]
+    "text",
+    [
+        *("[a](javascript:x)", "![i](http://h/p)", "<b>", "a|b", "`x`", "# t", "a\nb", "*e*_f_"),
+        *(
+            "1. t",
+            "1986. t",
+            "1)",
+            "- t",
+            "+ t",
+            "> t",
+            "---",
+            "&lt;",
+            "[x]: http://h",
+            "~~t~~",
+            "a\\",
+            "3.5",
+        ),
+    ],
 )
 def test_plain_text_renders_as_itself(text: str) -> None:
     """Every character that Markdown could take for markup is escaped, and no line ends."""
