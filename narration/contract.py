@@ -177,7 +177,7 @@ class SynthesisResult(BaseModel):
     seed: int
     model: str
     timings: Timings = Timings()
-    engine: dict[str, str | int | float | bool] = {}
+    engine: dict[str, str | int | Finite | bool] = {}
     """Facts of the configuration that made the clip: device, dtype, slots, versions."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from endpoint_kit import WAV, clip_output, completed
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from narration import audio
@@ -77,6 +77,7 @@ def test_a_job_completed_without_output_is_lost_and_may_be_submitted_again(docum
         clip_output(sample_rate="fast"),
         clip_output(finish_reason="tired"),
         clip_output(frames=-1),
+        clip_output(engine={"speed": float("inf")}),
     ],
 )
 def test_an_output_outside_the_contract_is_a_bad_result_that_names_no_value(output: object) -> None:
@@ -264,10 +265,12 @@ def test_any_error_whatever_reads_as_one_printable_line(error: object) -> None:
                 st.sampled_from([*clip_output(), "error", "error_code", "retryable"]),
                 st.none() | st.text() | st.integers() | st.booleans(),
             ),
-            "delayTime": st.floats() | st.text(),
+            "delayTime": st.floats() | st.text() | st.integers(),
         },
     )
 )
+@example({"status": "COMPLETED", "output": clip_output(), "delayTime": 10**400})
+@example({"status": "FAILED", "retries": 10**400, "executionTime": -(10**400)})
 def test_any_last_answer_is_a_clip_or_an_error_of_the_tree(document: dict[str, Any]) -> None:
     """Whatever a job ends with, nothing but the documented errors comes out."""
     try:

@@ -5,7 +5,6 @@ Source: RunPod's documentation of serverless endpoints (job states, operation re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,6 +19,8 @@ from narration.errors import SettingsError
 WEEK_SECONDS = 7 * 86_400.0
 MIN_EXECUTION_SECONDS = 5.0
 MIN_TTL_SECONDS = 10.0
+
+_MOST = 1e15  # ms, or retries; JSON has integers that no float can hold
 
 
 class JobStatus(StrEnum):
@@ -168,4 +169,4 @@ def parse_job(job_id: str, document: Mapping[str, object]) -> Job:
 
 def _number(value: object) -> float | None:
     plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if plain and math.isfinite(value) and value >= 0 else None  # type: ignore[arg-type, operator]  # mypy does not narrow through `plain`
+    return float(value) if plain and 0 <= value <= _MOST else None  # type: ignore[arg-type, operator]  # mypy does not narrow through `plain`
