@@ -15,7 +15,7 @@ from runpod_account_kit import KEY, Account
 from infra.endpoint_file import EndpointFile
 from infra.runpod_endpoint import SETTINGS_FILE, main
 from narration.endpoint.management import Management, endpoint_state
-from narration.errors import EndpointRefused, EndpointUnavailable, SettingsError
+from narration.errors import EndpointError, EndpointRefused, EndpointUnavailable, SettingsError
 
 FILE = """
 name = "narration-higgs"
@@ -352,6 +352,24 @@ def test_a_state_of_nothing_is_refused(account: Account) -> None:
     """An id that the account does not hold is a refusal with a remedy."""
     with pytest.raises(EndpointRefused, match="not found"):
         endpoint_state("nowhere", KEY, transport=account.transport)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b'{"workers": {"min": null, "max": "many"}, "timeout": 1}'),
+        (200, b'{"workers": {"max": 3}, "timeout": 1%b}' % (b"0" * 400)),
+        (200, b'{"workers": {"max": [3]}, "timeout": 5}'),
+        (200, b"[" * 100_000),
+        (400, b"[" * 100_000),
+        (400, b'{"errors": 7, "title": ["no"]}'),
+    ],
+)
+def test_an_answer_that_describes_no_endpoint_is_a_typed_failure(status: int, body: bytes) -> None:
+    """Whatever stands where an endpoint should, the run's checks go on without it."""
+    answering = httpx.MockTransport(lambda _: httpx.Response(status, content=body))
+    with pytest.raises(EndpointError):
+        endpoint_state("ep1", KEY, transport=answering)
 
 
 @pytest.mark.parametrize("key", ["", "  ", "two words", "schlüssel", "a\nb"])

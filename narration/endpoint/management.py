@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 import httpx
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import from_json
 
+from narration.endpoint.jobs import Count
 from narration.endpoint.replies import retry_after
 from narration.endpoint.words import one_line
 from narration.errors import EndpointError, EndpointRefused, EndpointUnavailable, SettingsError
@@ -41,6 +44,19 @@ class EndpointState:
     def closed(self) -> bool:
         """Whether no worker may start: by choice, or by RunPod after seven days without a request."""
         return self.max_workers == 0
+
+
+class _Scale(BaseModel):
+    min: Count = 0
+    max: Count = 0
+
+
+class _Shown(BaseModel):
+    """An endpoint as the API shows it; `timeout` in milliseconds."""
+
+    name: str = ""
+    workers: _Scale
+    timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Management:
@@ -122,7 +138,7 @@ class Management:
                 f"RunPod refused {path}: {self._said(response)}", remedy=_remedy(response.status_code)
             )
         try:
-            document = response.json()
+            document = from_json(response.content)
         except ValueError:
             document = None
         if not isinstance(document, dict):
@@ -132,13 +148,14 @@ class Management:
     def _said(self, response: httpx.Response) -> str:
         """Status and problem in one line: title, detail and each validation failure."""
         try:
-            problem = response.json()
+            problem = from_json(response.content)
         except ValueError:
             problem = {}
         parts: list[object] = []
         if isinstance(problem, dict):
             details = problem.get("errors")
-            parts = [problem.get("detail") or problem.get("title") or "", *(details or [])]
+            details = details if isinstance(details, list) else []
+            parts = [problem.get("detail") or problem.get("title") or "", *details]
         words = one_line("; ".join(str(part) for part in parts if part)).replace(self._key, "[key]")
         return f"HTTP {response.status_code}{words and f': {words}'}"
 
@@ -149,15 +166,16 @@ def endpoint_state(
     """What the management API says of the endpoint. Raises as `Management` does."""
     with Management(key, transport=transport) as management:
         document = management.read(f"/serverless/{endpoint_id}")
-    workers, timeout = document.get("workers"), document.get("timeout")
-    if not isinstance(workers, dict) or not isinstance(timeout, int):
-        raise EndpointError("RunPod's answer does not describe an endpoint")
+    try:
+        shown = _Shown.model_validate(document)
+    except ValidationError:
+        raise EndpointError("RunPod's answer does not describe an endpoint") from None
     return EndpointState(
         id=endpoint_id,
-        name=str(document.get("name", "")),
-        min_workers=int(workers.get("min", 0)),
-        max_workers=int(workers.get("max", 0)),
-        timeout=timeout / 1000,
+        name=shown.name,
+        min_workers=shown.workers.min,
+        max_workers=shown.workers.max,
+        timeout=shown.timeout / 1000,
     )
 
 
