@@ -83,8 +83,9 @@ class Provisioner:
         self._found = self._endpoint()
         left = [change for change in self.plan() if change.needed]
         if left:
+            others = "; ".join(" ".join(line.split()) for line in describe(left).splitlines())
             raise EndpointError(
-                f"RunPod accepted the changes and still shows others:\n{describe(left)}",
+                f"RunPod accepted the changes and still shows others: {others}",
                 remedy="compare with the console before sending jobs",
             )
 
