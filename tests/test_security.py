@@ -14,6 +14,7 @@ from flow_kit import FOUR_CHUNKS, Place
 
 from narration.errors import NarrationError, ScriptError, SettingsError
 from narration.markup import html_text, plain
+from narration.preflight import check_endpoint
 from narration.settings import read_settings
 from narration.sources import read_reference
 from narration.store import open_store
@@ -81,6 +82,15 @@ def test_a_run_leaves_its_key_nowhere(place: Place) -> None:
     for secret in (key, wrong, "KEPT_TO_ITSELF"):
         for where in (seen, out, err, lost.stdout, lost.stderr, remembered, stored.decode(errors="replace")):
             assert secret not in where
+
+
+@pytest.mark.parametrize("url", ["https://me:hunter2@host.example/v2", "http://host.example/v2?key=hunter2"])
+async def test_what_is_wrong_with_the_endpoints_address_is_told_without_it(url: str) -> None:
+    """A password or key that somebody wrote into the address stays out of the run's log and state."""
+    finding = await check_endpoint(read_settings(runpod_url=url, endpoint_id="ep", runpod_api_key="rpa_key"))
+    assert finding.ok is False
+    assert "NARRATION_RUNPOD_URL" in f"{finding.remedy}"
+    assert "hunter2" not in f"{finding} {finding.error}"
 
 
 def test_hostile_markup_in_a_script_stays_text(place: Place) -> None:
