@@ -251,6 +251,17 @@ def test_a_sample_that_is_not_there_is_named(store: Store, path: str) -> None:
         add_voice(store, "anna", path, WORDS)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [" https://a.example/v.wav?X-Amz-Signature=hunter2", "s3://a/v.wav?sig=hunter2", "ftp://me:hunter2@a/v"],
+)
+def test_a_url_taken_for_a_file_is_named_without_its_secrets(store: Store, url: str) -> None:
+    """VOICE_SAMPLE_URL is a key where it is signed, and a slip of the pen does not change that."""
+    with pytest.raises(VoiceError) as caught:
+        add_voice(store, "me", url, WORDS)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_sample_over_the_limit_is_not_loaded(store: Store, tmp_path: Path) -> None:
     """20 MB is more than 30 s of anything."""
     path = tmp_path / "long.wav"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from narration.contract import MAX_SAMPLE_BYTES
@@ -11,6 +12,7 @@ FETCH_SECONDS = 60.0
 MAX_TRANSCRIPT_CHARACTERS = 2_000  # of the contract
 MAX_TRANSCRIPT_BYTES = 16_000
 
+_USER = re.compile(r"(?<=://)[^/]*@")
 _TEXT_FILES = frozenset({".txt", ".md"})
 
 
@@ -27,7 +29,8 @@ def read_sample(sample: str, *, allow_private: bool) -> tuple[bytes, str]:
             data = file.read(MAX_SAMPLE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no file has such a name"
-        raise VoiceError(f"sample {sample[:200]!r}: {reason}", remedy="give an audio file or URL") from None
+        named = without_secrets(sample)[:200]  # it may have been meant for a URL
+        raise VoiceError(f"sample {named!r}: {reason}", remedy="give an audio file or URL") from None
     if len(data) > MAX_SAMPLE_BYTES:
         raise VoiceError(
             f"sample {path.name}: larger than {MAX_SAMPLE_BYTES // 1_000_000} MB",
@@ -53,7 +56,7 @@ def read_transcript(transcript: str) -> str:
 
 def without_secrets(url: str) -> str:
     """Return a URL without what may be secret or changes with each signing."""
-    return url.partition("#")[0].partition("?")[0]
+    return _USER.sub("", url.partition("#")[0].partition("?")[0])
 
 
 def _read_text(path: Path) -> str:
