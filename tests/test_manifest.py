@@ -25,8 +25,10 @@ from narration.manifest import (
     load_manifest,
     manifest_schema,
 )
+from narration.publishing import renew_review
 from narration.settings import CLIP_SETTINGS, FINISH_SETTINGS, Settings, read_settings
 from narration.sources import settings_of
+from narration.store import open_store
 
 SHA = "0" * 64
 
@@ -167,6 +169,17 @@ def test_a_setting_in_a_manifest_is_one_that_can_be_set_or_the_manifest_is_refus
         assert name in str(refusal)  # noqa: PT017  # both ways out are right; each has its claim
     else:
         read_settings(**made.model_dump())
+
+
+@pytest.mark.parametrize("other", ["another", "x'; touch pwned; '", "x\x1b[201~\ntouch pwned\n"])
+def test_a_manifest_that_names_another_narration_renews_no_page(other: str, tmp_path: Path) -> None:
+    """Its id goes into keys, and into commands that people paste."""
+    store = open_store(str(tmp_path))
+    renamed = dump_manifest(manifest().model_copy(update={"id": other}))
+    store.replace_manifest("one", renamed, if_match=None)
+    with pytest.raises(StoreRefused, match="of another narration"):
+        renew_review(store, "one")
+    assert [info.key for info in store.everything_under("narrations/")] == ["narrations/one/manifest.json"]
 
 
 def test_choices_follow_their_text_nth_to_nth() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from narration import audio
-from narration.errors import BadAudio, Damaged, InputError, ManifestConflict
+from narration.errors import BadAudio, Damaged, InputError, ManifestConflict, StoreRefused
 from narration.figure import waveform_path
 from narration.finishing import READERS, Finished
 from narration.manifest import FileEntry, Manifest, dump_manifest, load_manifest
@@ -86,6 +86,10 @@ def _renew_review(store: Store, narration_id: str) -> str:
             f"{store.location} has no narration {narration_id}", remedy="narrate it first, or name its store"
         )
     manifest = load_manifest(found[0], name=f"the manifest of {narration_id}")
+    if manifest.id not in {narration_id, narration_id + DRAFT_SUFFIX}:
+        raise StoreRefused(
+            f"the manifest of {narration_id} is of another narration", remedy="restore it from a backup"
+        )
     digests = {chunk.digest: chunk.index for chunk in manifest.chunks}
     clips = store.find_clips(digests)
     for digest, index in digests.items():
