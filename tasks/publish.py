@@ -26,7 +26,9 @@ async def published_already(
 ) -> Manifest | None:
     """The manifest that the store has, if publishing would bring the same narration again."""
     manifest = plan.manifest
-    if manifest is None or manifest.fingerprint != fingerprint(plan, clips, settings):
+    if manifest is None or manifest.id != plan.narration_id:
+        return None
+    if manifest.fingerprint != fingerprint(plan, clips, settings):
         return None
 
     def intact(published: Manifest) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from plan_kit import plan_of, stored_clip
 
 import narration.manifest
 from narration.errors import StoreRefused
+from narration.finishing import fingerprint
 from narration.manifest import (
     SCHEMA_VERSION,
     ChunkEntry,
@@ -29,6 +32,7 @@ from narration.publishing import renew_review
 from narration.settings import CLIP_SETTINGS, FINISH_SETTINGS, Settings, read_settings
 from narration.sources import settings_of
 from narration.store import open_store
+from tasks.publish import published_already
 
 SHA = "0" * 64
 
@@ -180,6 +184,17 @@ def test_a_manifest_that_names_another_narration_renews_no_page(other: str, tmp_
     with pytest.raises(StoreRefused, match="of another narration"):
         renew_review(store, "one")
     assert [info.key for info in store.everything_under("narrations/")] == ["narrations/one/manifest.json"]
+
+
+async def test_a_manifest_that_names_another_narration_is_published_again(tmp_path: Path) -> None:
+    """What a run reports of its narration, and tells people to paste, is of that narration."""
+    planned, told = plan_of(tmp_path, [1]), read_settings(engine="draft")
+    clips = {entry.digest: stored_clip(entry.digest) for entry in planned.chunks}
+    current = {"id": planned.narration_id, "fingerprint": fingerprint(planned, clips, told)}
+    mine = manifest().model_copy(update=current)
+    for published, answer in ((mine, mine), (mine.model_copy(update={"id": "`[x](//h)"}), None)):
+        again = replace(planned, manifest=published)
+        assert await published_already.fn(open_store(str(tmp_path)), told, again, clips) == answer
 
 
 def test_choices_follow_their_text_nth_to_nth() -> None:
