@@ -48,7 +48,8 @@ class RunningEndpoint:
             # Its output can end before the process does; only silence means that it may still come up.
             what = "ended while starting" if lines else f"was not up within {seconds:g} s"
             self.stop()
-            raise EndpointUnavailable(f"the local endpoint {what}; it last said:\n{self.log()[-2_000:]}")
+            said = " / ".join(self.log().splitlines())[-2_000:]
+            raise EndpointUnavailable(f"the local endpoint {what}; it last said: {said}")
         ready = json.loads(lines[0])
         self.base_url, self.endpoint_id = ready["base_url"], ready["endpoint_id"]
 
