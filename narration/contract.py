@@ -99,7 +99,9 @@ class SynthesisRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
-    audio_url: Annotated[str, Field(pattern=r"^(?i:https?)://", max_length=4096)] | None = None
+    audio_url: Annotated[
+        Annotated[str, Field(pattern=r"^(?i:https?)://", max_length=4096)] | None, Field(repr=False)
+    ] = None  # its query may sign
     temperature: Annotated[Finite, Field(ge=0, le=2)] = 0.3
     top_p: Annotated[Finite, Field(gt=0, le=1)] = 0.95
     top_k: Annotated[int, Field(ge=1, le=1026)] = 50

@@ -73,7 +73,7 @@ class Settings(BaseSettings):
 
     # The voice
     voice: str = "default"
-    voice_sample_url: str | None = Field(default=None, validation_alias="VOICE_SAMPLE_URL")
+    voice_sample_url: str | None = Field(default=None, validation_alias="VOICE_SAMPLE_URL", repr=False)
     voice_sample_transcript: str | None = Field(default=None, validation_alias="VOICE_SAMPLE_TRANSCRIPT")
     system_prompt: str = DEFAULT_SYSTEM_PROMPT
     scene: str = DEFAULT_SCENE

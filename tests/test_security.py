@@ -12,6 +12,7 @@ import httpx
 import pytest
 from flow_kit import FOUR_CHUNKS, Place
 
+from narration.contract import SynthesisRequest
 from narration.errors import NarrationError, ScriptError, SettingsError
 from narration.markup import html_text, plain
 from narration.preflight import check_endpoint
@@ -82,6 +83,15 @@ def test_a_run_leaves_its_key_nowhere(place: Place) -> None:
     for secret in (key, wrong, "KEPT_TO_ITSELF"):
         for where in (seen, out, err, lost.stdout, lost.stderr, remembered, stored.decode(errors="replace")):
             assert secret not in where
+
+
+def test_nothing_that_holds_a_key_shows_it() -> None:
+    """A repr ends in tracebacks and in logs; a signed URL is a key to what it names."""
+    signed = "https://voices.example/me.wav?X-Amz-Signature=hunter2"
+    settings = read_settings(runpod_api_key="hunter2", management_key="hunter2", voice_sample_url=signed)
+    request = SynthesisRequest(prompt="Words.", audio_url=signed)
+    assert "hunter2" not in f"{settings!r} {settings} {request!r} {request}"
+    assert (settings.voice_sample_url, request.audio_url) == (signed, signed)
 
 
 @pytest.mark.parametrize("url", ["https://me:hunter2@host.example/v2", "http://host.example/v2?key=hunter2"])
