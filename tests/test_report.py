@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from plan_kit import empty_tally, plan_of, stored_clip
 
+from narration.manifest import Manifest
+from narration.markup import html_text
 from narration.planning import Plan
 from narration.progress import Progress, listening
+from narration.pruning import Unneeded
+from narration.store import Info, open_store
 from narration.synthesis import Made
 from narration.synthesis.tally import Tally
-from tasks import report
+from tasks import pages, report
 
 
 def make(tally: Tally, plan: Plan, index: int) -> None:
@@ -38,8 +45,13 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     async def note(*_: object, **artifact: Any) -> None:
         artifacts.append(artifact)
 
+    async def note_markdown(text: str, **artifact: Any) -> None:
+        artifacts.append(artifact | {"markdown": text})
+
     for kind in ("acreate_progress", "acreate_table", "aupdate_progress"):
         monkeypatch.setattr(report, f"{kind}_artifact", note)
+    monkeypatch.setattr(report, "acreate_markdown_artifact", note_markdown)
+    monkeypatch.setattr(pages, "acreate_table_artifact", note)
     return artifacts
 
 
@@ -105,6 +117,37 @@ async def test_a_table_too_long_for_a_browser_keeps_what_a_person_should_see(
     assert "clipping" in table[2]["doubts"]
     assert table[3]["doubts"] == r"never \| came"
     assert "8 of 12 are left out" in shown[0]["description"]
+
+
+HOSTILE = "[a](javascript:x) ![b](http://h/p) <img src=x onerror=y> | *c* _d_\n\n1. e\n# f"
+
+
+async def test_no_words_from_outside_become_markup_in_an_artifact(
+    tmp_path: Path, shown: list[dict[str, Any]]
+) -> None:
+    """Other words for a chunk, faults in a sidecar, a worker's reason, a file's name: all are only words."""
+    plan, account = plan_of(tmp_path, [1, 2]), empty_tally()
+    hostile = plan.chunks[0].request.model_copy(update={"prompt": HOSTILE})
+    plan = doubtful(
+        replace(plan, chunks=(replace(plan.chunks[0], request=hostile), plan.chunks[1])), 1, HOSTILE
+    )
+    account.failed[plan.chunks[1].digest] = RuntimeError(HOSTILE)
+    key = "inbox/[a](h) *c* _d_.md"
+    info = Info(key, 1, datetime.now(UTC))
+    outcome = account.report(plan, notes=(HOSTILE,), manifest="m")
+    await report.show_chunks(plan, account)
+    await report.show_failure(plan, account, "try again")
+    await report.show_summary(open_store(str(tmp_path)), outcome, Manifest.model_construct(files=()))
+    await pages.show_sweep({key: HOSTILE})
+    await pages.show_prune([Unneeded(info, "old")], deleted=False)
+    cells = [str(cell) for each in shown for row in each.get("table", ()) for cell in row.values()]
+    rendered = [
+        MarkdownIt("commonmark").enable("table").render(text)
+        for text in (*cells, *(each["markdown"] for each in shown if "markdown" in each))
+    ]
+    told = html_text(" ".join(HOSTILE.split()))
+    assert sum(told in page for page in rendered) == 6
+    assert not any(re.search(r"<(a|img|em|ol)\b", page) for page in rendered)
 
 
 async def test_a_clip_that_another_run_stored_is_shown_as_cached(

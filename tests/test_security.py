@@ -104,9 +104,10 @@ async def test_what_is_wrong_with_the_endpoints_address_is_told_without_it(url: 
 
 
 def test_hostile_markup_in_a_script_stays_text(place: Place) -> None:
-    """Neither the review page nor an artifact lets a script's text become markup."""
-    answer = place.json("run", str(place.write("hostile.md", HOSTILE)))
+    """The review page lets no word of a script become markup: of plain text, which leaves nothing out."""
+    answer = place.json("run", str(place.write("hostile.txt", HOSTILE)))
     page = Path(answer["files"]["html"]).read_text(encoding="utf-8")
+    assert html_text("<img src=x onerror=alert(1)>") in page
     assert "<img" not in page
     assert page.count("<script>") == 1  # the page's own
     assert "javascript:" not in page.replace(html_text("javascript:alert(1)"), "")
