@@ -78,9 +78,10 @@ async def check_endpoint(settings: Settings) -> Finding:
         async with open_endpoint(settings) as endpoint:
             health = await endpoint.health()
     except NarrationError as error:
-        if settings.endpoint_id is not None and not isinstance(
+        address_holds = not isinstance(
             error, SettingsError
-        ):  # the address may be bad
+        )  # else it may be what is wrong, or hold a password
+        if settings.endpoint_id is not None and address_holds:
             error.message = f"{settings.runpod_url}/{settings.endpoint_id}: {error.message}"
         return _failed("endpoint", error)
     if settings.management_key is not None and settings.runpod_url == RUNPOD_URL:
