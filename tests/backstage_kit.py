@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import psutil  # type: ignore[import-untyped]  # ships no types
 from proxy_kit import Proxy
@@ -19,9 +19,6 @@ from infra.local_runpod.endpoint import LocalEndpoint, open_endpoint
 from infra.local_runpod.endpoint import Plan as EndpointPlan
 from infra.local_runpod.environment import worker_environment
 from infra.local_runpod.workers import WorkerPool
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 
@@ -89,6 +86,16 @@ class Backstage:
     def jobs(self) -> int:
         """Jobs that the endpoint accepted since the last `settle`: what is paid."""
         return self.client.answered(*RUN)
+
+    @property
+    def unfinished(self) -> int:
+        """Jobs that wait or are spoken at this moment."""
+        jobs = self.endpoint.queue.health()["jobs"]
+        return jobs["inQueue"] + jobs["inProgress"]
+
+    def unmet(self) -> list[str]:
+        """The troubles arranged since the last `settle` that met no request."""
+        return [rule for proxy in (self.client, self.worker, self.s3) for rule in proxy.unmet()]
 
     async def _open(self) -> None:
         def clock() -> float:

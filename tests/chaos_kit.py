@@ -6,17 +6,20 @@ import asyncio
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from backstage_kit import KEY, Backstage
 from flow_kit import FOUR_CHUNKS
+from proxy_kit import Action, does_afterwards, does_first, drops
 from store_kit import BUCKET, aws_env, plain_client
 
 if TYPE_CHECKING:
@@ -73,6 +76,16 @@ class SleepyLoop(asyncio.SelectorEventLoop):
         return super().time() + self.slept
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When a narration makes the request of `method` and `path` that comes after the first `skip`."""
+
+    proxy: Literal["client", "s3"]
+    method: str
+    path: str
+    skip: int = 0
+
+
 class Scene:
     """One narration: a store of its own, and ways to run it, look at it and damage it."""
 
@@ -127,6 +140,76 @@ class Scene:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def strike(self, moment: Moment, action: Action) -> None:
+        """Let `action` meet the request that `moment` names."""
+        proxy = {"client": self.backstage.client, "s3": self.backstage.s3}[moment.proxy]
+        proxy.rule(moment.method, moment.path, action, skip=moment.skip)
+
+    def cancel_at(self, moment: Moment) -> None:
+        """The flow, cancelled at that moment."""
+
+        async def run() -> None:
+            loop, flow = asyncio.get_running_loop(), asyncio.create_task(self.narrate())
+
+            def cancel() -> None:
+                loop.call_soon_threadsafe(flow.cancel)
+
+            self.strike(moment, does_first(cancel))
+            with pytest.raises(asyncio.CancelledError):
+                await flow
+
+        with self.environment():
+            asyncio.run(run())
+
+    def sleep_an_hour(self) -> None:
+        """The flow to its end, on a machine that falls asleep while its jobs are spoken."""
+
+        async def run() -> None:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, SleepyLoop)
+
+            def sleep() -> None:
+                self.backstage.wait_until_idle()  # in an hour every job has ended
+                loop.slept += 3_700
+
+            def sleep_at_the_next_look() -> None:
+                client.rule("GET", "/status/", does_first(sleep))
+
+            client = self.backstage.client
+            client.rule("POST", "/run$", does_afterwards(sleep_at_the_next_look), skip=3)
+            await self.narrate()
+
+        with self.environment(), asyncio.Runner(loop_factory=SleepyLoop) as runner:
+            runner.run(run())
+
+    def run_twice(self) -> list[dict[str, Any]]:
+        """The flow two times at once."""
+
+        async def both() -> list[dict[str, Any]]:
+            return list(await asyncio.gather(self.narrate(), self.narrate()))
+
+        with self.environment():
+            return asyncio.run(both())
+
+    def let_writes_land(self) -> None:
+        """Wait for what was under way to the store when a run was cancelled."""
+        for thread in threading.enumerate():
+            if thread.name.startswith("store"):
+                thread.join(30)
+
+    def kill_at(self, moment: Moment) -> bool:
+        """The command, killed at that moment; whether it came before the command's end."""
+        process = self.start()
+        self.strike(moment, does_first(process.kill, drops))
+        process.communicate(timeout=240)
+        return process.returncode == -signal.SIGKILL
+
+    def damage(self, kinds: Mapping[str, Callable[[Scene, str], object]]) -> None:
+        """Do to each clip, named by its audio's key, what is told of it; nothing is published any more."""
+        for clip, deed in kinds.items():
+            deed(self, clip)
+        self.delete(*self.keys("/narrations/"))
 
     @property
     def s3(self) -> S3Client:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
 from chaos_kit import Scene
 from proxy_kit import (
+    UNTOUCHED,
     Action,
     Exchange,
     Proxy,
@@ -20,10 +21,10 @@ from proxy_kit import (
     does_afterwards,
     does_first,
     drops,
+    falls_silent,
     halves_answer,
     halves_request,
     loses_answer,
-    passes,
     replaces_answer,
     rewrites,
     sends_instead,
@@ -36,6 +37,7 @@ CLIP, SIDECAR = r"/clips/.*\.flac", r"/clips/.*\.json"
 RECORD, MANIFEST = r"/jobs/.*\.json", r"/manifest\.json"
 TAKEN = r"/job-take"
 DONE = r"/job-done/"
+POSTS = 3  # of a result that is answered 500, before the SDK gives up; after a reset it does at once
 
 
 @dataclass(frozen=True)
@@ -81,20 +83,22 @@ def _second_job(end: Action) -> Callable[[Scene], object]:
     """Whoever looks at the second job submitted meets `end`, every time; the others are as they are."""
 
     def arrange(scene: Scene) -> None:
-        ids: list[str] = []
+        client = scene.backstage.client
 
         async def submit(exchange: Exchange) -> None:
             answer = await exchange.forward()
-            ids.append(json.loads(answer.partition(b"\r\n\r\n")[2])["id"])
+            job = json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
+            client.rule("GET", f"/status/{job}$", end, times=ALWAYS)
             await exchange.send(answer)
 
-        async def look(exchange: Exchange) -> None:
-            await (end if exchange.path.endswith(tuple(ids[1:2])) else passes)(exchange)
-
-        scene.backstage.client.rule("POST", "/run$", submit, times=ALWAYS)
-        scene.backstage.client.rule("GET", "/status/", look, times=ALWAYS)
+        client.rule("POST", "/run$", submit, skip=1)
 
     return arrange
+
+
+def second_job_ends(**document: object) -> Callable[[Scene], object]:
+    """The second job submitted ends as the endpoint tells it."""
+    return _second_job(_ended(**document))
 
 
 _TRACEBACK = json.dumps({"error_type": "<class 'ValueError'>", "error_message": "x", "error_traceback": "T"})
@@ -128,47 +132,56 @@ def _end_worker(scene: Scene, moment: str, number: signal.Signals) -> None:
 
 def _on_second_job(deed: Callable[[], None]) -> Action:
     """`deed` is done when jobs have been handed out for the second time."""
-    handed: list[bytes] = []
-
-    async def act(exchange: Exchange) -> None:
-        answer = await exchange.forward()
-        await exchange.send(answer)
-        if b" 200 " in answer.partition(b"\r\n")[0]:
-            handed.append(answer)
-            if len(handed) == 2:
-                await asyncio.to_thread(deed)
-
-    return act
+    handed = count(1)
+    return does_afterwards(deed, when=lambda answer: _is_ok(answer) and next(handed) == 2)
 
 
-def _lose_results(scene: Scene) -> None:
-    """Two posts of a result do not arrive; half a minute later the endpoint notices the silence."""
+def _is_ok(answer: bytes) -> bool:
+    return b" 200 " in answer.partition(b"\r\n")[0]
+
+
+def _lose_results(scene: Scene, end: Action, *, tries: int, times: int) -> None:
+    """`times` posts end so; after `tries` the worker gives up, and the endpoint notices its silence."""
     backstage = scene.backstage
+    posts = count(1)
 
     def half_a_minute_later() -> None:
-        time.sleep(4)  # the worker has given up posting, and no ping speaks for the job any more
+        time.sleep(0.5)  # no ping speaks for the job any more
         backstage.ahead += 31
 
     async def act(exchange: Exchange) -> None:
-        exchange.abort()
-        threading.Thread(target=half_a_minute_later, daemon=True).start()
+        await end(exchange)
+        if next(posts) % tries == 0:
+            threading.Thread(target=half_a_minute_later, daemon=True).start()
 
-    backstage.worker.rule("POST", DONE, act, times=2)
+    backstage.worker.rule("POST", DONE, act, times=times)
+
+
+def _swallow_result(scene: Scene) -> None:
+    """The worker waits for an answer to its post until the time of its job is over."""
+    backstage = scene.backstage
+    scene.env["NARRATION_JOB_TIMEOUT"] = "60"
+
+    def a_minute_later() -> None:
+        backstage.ahead += 61
+
+    backstage.worker.rule("POST", DONE, does_first(a_minute_later, falls_silent(20)))
 
 
 def _duplicate(worker: Proxy) -> None:
     """The second poll is answered with the first poll's jobs once more."""
     handed: list[bytes] = []
 
-    async def act(exchange: Exchange) -> None:
+    async def act(exchange: Exchange) -> object:
         if len(handed) == 1:
             handed.append(handed[0])
             await exchange.send(handed[0])
-            return
+            return None
         answer = await exchange.forward()
-        if not handed and b" 200 " in answer.partition(b"\r\n")[0]:
+        if not handed and _is_ok(answer):
             handed.append(answer)
         await exchange.send(answer)
+        return UNTOUCHED
 
     worker.rule("GET", TAKEN, act, times=ALWAYS)
 
@@ -203,9 +216,7 @@ def _jump(scene: Scene) -> None:
 
 FOR_GOOD = Fault(
     "job FAILED for good: the engine cannot say it",
-    _second_job(
-        _ended(status="FAILED", error="no", output={"error_code": "engine_failure", "retryable": False})
-    ),
+    second_job_ends(status="FAILED", error="no", output={"error_code": "engine_failure", "retryable": False}),
     ends="fails",
     lost=1,
     says=("chunk ", "engine_failure", "start the same command again"),
@@ -228,29 +239,29 @@ ENDPOINT = [
     Fault("half an answer, a reset, on looking", lambda scene: _broken_looks(scene.backstage.client)),
     Fault(
         "job FAILED: timed out after 1 retries",
-        _second_job(_ended(status="FAILED", error="job timed out after 1 retries", retries=1)),
+        second_job_ends(status="FAILED", error="job timed out after 1 retries", retries=1),
         lost=1,
     ),
     Fault(
         "job FAILED with a traceback",
-        _second_job(_ended(status="FAILED", error=_TRACEBACK)),
+        second_job_ends(status="FAILED", error=_TRACEBACK),
         lost=1,
     ),
     Fault(
         "job FAILED: out of memory, by the worker",
-        _second_job(_ended(status="FAILED", error="no memory", output={"error_code": "out_of_memory"})),
+        second_job_ends(status="FAILED", error="no memory", output={"error_code": "out_of_memory"}),
         lost=1,
     ),
     FOR_GOOD,
     Fault(
         "job CANCELLED by somebody else",
-        _second_job(_ended(status="CANCELLED")),
+        second_job_ends(status="CANCELLED"),
         ends="fails",
         lost=1,
         says=("chunk ", "cancelled", "start the same command again"),
     ),
-    Fault("job TIMED_OUT", _second_job(_ended(status="TIMED_OUT")), lost=1),
-    Fault("job COMPLETED without output", _second_job(_ended(status="COMPLETED")), lost=1),
+    Fault("job TIMED_OUT", second_job_ends(status="TIMED_OUT"), lost=1),
+    Fault("job COMPLETED without output", second_job_ends(status="COMPLETED"), lost=1),
     Fault("job gone, 404", _second_job(answers(404, HTML)), lost=1),
     Fault(
         "progress shown before the end",
@@ -285,7 +296,16 @@ WORKER = [
     ),
     Fault("result answered 500, twice", _worker("POST", DONE, answers(500), times=2)),
     Fault("result taken, its receipt lost", _worker("POST", DONE, loses_answer, times=1)),
-    Fault("result never arrives", _lose_results, lost=1),
+    Fault(
+        "result answered 500, every time",
+        lambda scene: _lose_results(scene, answers(500), tries=POSTS, times=POSTS),
+    ),
+    Fault(
+        "result lost on its way, and lost again",
+        lambda scene: _lose_results(scene, drops, tries=1, times=2),
+        lost=1,
+    ),
+    Fault("result posted, and never answered", _swallow_result, lost=1),
     Fault("one job handed out twice", lambda scene: _duplicate(scene.backstage.worker)),
     Fault("worker killed while a job is queued", lambda scene: _end_worker(scene, "queued", signal.SIGKILL)),
     Fault("worker killed while it speaks", lambda scene: _end_worker(scene, "speaking", signal.SIGKILL)),
@@ -322,6 +342,9 @@ STORE = [
         says=("chunk ", "no room left", "free some"),
     ),
 ]
+
+HANGING = Fault("store never answers", _store("PUT", CLIP, falls_silent(40)))
+"""A request outlasts the client's own limit of half a minute, which tests shorten."""
 
 OTHER = [
     Fault("network gone for a while", lambda scene: outage(scene, 3.0), lost=1),

@@ -100,7 +100,10 @@ class Exchange:
         self._writer.transport.abort()
 
 
-Action = Callable[[Exchange], Awaitable[None]]
+Action = Callable[[Exchange], Awaitable[object]]
+"""What becomes of a request. One that returns `UNTOUCHED` let it pass: it was not its moment."""
+
+UNTOUCHED = object()
 
 
 async def passes(exchange: Exchange) -> None:
@@ -209,11 +212,12 @@ def does_first(deed: Callable[[], object], then: Action = passes) -> Action:
 def does_afterwards(deed: Callable[[], object], *, when: Callable[[bytes], bool] = lambda _: True) -> Action:
     """`deed` is done once the caller has its answer, if `when` says so of the answer."""
 
-    async def act(exchange: Exchange) -> None:
+    async def act(exchange: Exchange) -> object:
         answer = await exchange.forward()
         await exchange.send(answer)
-        if when(answer):
-            await asyncio.to_thread(deed)
+        if not when(answer):
+            return UNTOUCHED
+        return await asyncio.to_thread(deed)
 
     return act
 
@@ -228,11 +232,16 @@ class Rule:
     skip: int
     times: int
     met: int = 0
+    struck: int = 0  # requests that it did not leave alone
 
-    @property
-    def struck(self) -> int:
-        """How many requests it was applied to."""
-        return max(0, min(self.met - self.skip, self.times))
+    def __str__(self) -> str:
+        return f"{self.method} {self.path.pattern}"
+
+    async def act(self, exchange: Exchange) -> None:
+        """Do to the request what this is for."""
+        self.struck += 1  # before: the action may end the connection, this task and all
+        if await self.action(exchange) is UNTOUCHED:
+            self.struck -= 1
 
     def applies(self, exchange: Exchange) -> bool:
         """Whether this is one of its requests; counts it."""
@@ -285,6 +294,10 @@ class Proxy:
         """Forget rules and calls."""
         self.rules, self.calls = [], []
 
+    def unmet(self) -> list[str]:
+        """The rules that nothing came to: trouble that was made for nobody."""
+        return [str(rule) for rule in self.rules if not rule.struck]
+
     def answered(self, method: str, path: str, status: int = 200) -> int:
         """How many such requests the server answered with `status`."""
         pattern = re.compile(path)
@@ -301,7 +314,7 @@ class Proxy:
             exchange = Exchange(await reader.readuntil(b"\r\n\r\n"), reader, writer, self._upstream)
             self.calls.append(exchange.call)
             rule = next((rule for rule in list(self.rules) if rule.applies(exchange)), None)
-            await (passes if rule is None else rule.action)(exchange)
+            await (passes(exchange) if rule is None else rule.act(exchange))
         except (OSError, asyncio.IncompleteReadError):
             writer.transport.abort()
         except asyncio.CancelledError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import signal
@@ -11,13 +10,11 @@ import threading
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 from chaos_kit import (
     Published,
     Scene,
-    SleepyLoop,
     backstage,
     patience_in_seconds,
     published_by,
@@ -25,9 +22,10 @@ from chaos_kit import (
     swept,
     undisturbed,
 )
-from matrix_kit import CLIP, ENDPOINT, FOR_GOOD, MANIFEST, OTHER, RECORD, SIDECAR, STORE, WORKER, Fault
+from matrix_kit import CLIP, ENDPOINT, FOR_GOOD, MANIFEST, OTHER, STORE, WORKER, Fault
+from moments_kit import DAMAGE, KILLED, PHASES
 from prefect_kit import RestartableServer
-from proxy_kit import does_afterwards, does_first, drops, falls_silent
+from proxy_kit import does_first, falls_silent
 
 from narration.errors import NarrationError
 from narration.store.atomic import place
@@ -52,11 +50,13 @@ def test_a_narration_outlives_the_fault_or_says_what_to_do(
     fault.arrange(scene)
     if fault.ends == "complete":
         scene.run()
+        assert scene.backstage.unmet() == []
         assert scene.backstage.jobs <= CHUNKS + fault.lost
     else:
         with pytest.raises(NarrationError) as failure:
             scene.run()
         assert [word for word in fault.says if word not in str(failure.value)] == [], str(failure.value)
+        assert scene.backstage.unmet() == []
         paid, stored = scene.backstage.jobs, len(scene.keys("/clips/", ".json"))
         scene.backstage.settle()
         assert scene.run()["synthesized"] == CHUNKS - stored
@@ -65,34 +65,17 @@ def test_a_narration_outlives_the_fault_or_says_what_to_do(
     assert scene.leftovers() == []
 
 
-def test_damaged_clips_are_made_again_and_never_published(scene: Scene, undisturbed: Published) -> None:
-    """Flipped, truncated, emptied, without sidecar: each is a miss, found before anything is published."""
-    scene.run()
-    flipped, truncated, emptied, bare = scene.keys("/clips/", ".flac")
-    scene.replace(flipped, lambda flac: flac[:500] + bytes([flac[500] ^ 1]) + flac[501:])
-    scene.replace(truncated, lambda flac: flac[: len(flac) // 2])
-    scene.replace(emptied, lambda _: b"")
-    scene.delete(bare.replace(".flac", ".json"))
-    scene.delete(*scene.keys("/narrations/"))
-    scene.backstage.settle()
-    assert scene.run()["synthesized"] == 4
-    assert scene.backstage.jobs == 4
-    assert scene.published() == undisturbed
-
-
-def test_a_sidecar_of_another_clip_and_a_sidecar_alone_are_no_clips(
-    scene: Scene, undisturbed: Published
+@pytest.mark.parametrize("kinds", [list(DAMAGE)[:4], list(DAMAGE)[4:]], ids=", ".join)
+def test_damaged_clips_are_made_again_and_never_published(
+    scene: Scene, undisturbed: Published, kinds: list[str]
 ) -> None:
-    """What a clip is, its own sidecar says; a sidecar without audio says nothing."""
+    """Whatever became of audio or sidecar is a miss, found before anything is published."""
     scene.run()
-    sidecars = scene.keys("/clips/", ".json")
-    scene.replace(sidecars[0], lambda _: scene.read(sidecars[1]))
-    scene.delete(sidecars[2].replace(".json", ".flac"))
-    scene.replace(sidecars[3], lambda sidecar: sidecar[: len(sidecar) // 2])
-    scene.delete(*scene.keys("/narrations/"))
+    clips = scene.keys("/clips/", ".flac")
+    scene.damage({clip: DAMAGE[kind] for clip, kind in zip(clips, kinds, strict=False)})
     scene.backstage.settle()
-    assert scene.run()["synthesized"] == 3
-    assert scene.backstage.jobs == 3
+    assert scene.run()["synthesized"] == len(kinds)
+    assert scene.backstage.jobs == len(kinds)
     assert scene.published() == undisturbed
 
 
@@ -144,29 +127,11 @@ def test_nothing_is_spoken_on_from_a_chunk_that_failed(continued: Scene) -> None
 def test_two_identical_runs_at_once_publish_one_narration(scene: Scene, undisturbed: Published) -> None:
     """Both end well; at worst each chunk was submitted by both in the same moment."""
 
-    async def both() -> tuple[dict[str, Any], ...]:
-        return await asyncio.gather(scene.narrate(), scene.narrate())
-
-    with scene.environment():
-        reports = asyncio.run(both())
+    reports = scene.run_twice()
     assert [report["failed"] for report in reports] == [0, 0]
     assert scene.published() == undisturbed
     assert scene.backstage.jobs <= 2 * CHUNKS
     assert scene.leftovers() == []
-
-
-PHASES = {
-    "planning": ("s3", "GET", MANIFEST, 0),
-    "the preflight": ("s3", "PUT", "/probe-", 0),
-    "submitting": ("client", "POST", "/run$", 1),
-    "recording a job": ("s3", "PUT", RECORD, 1),
-    "waiting for a job": ("client", "GET", "/status/", 2),  # of four looks at least, one at each job
-    "storing a clip": ("s3", "PUT", CLIP, 1),
-    "storing a sidecar": ("s3", "PUT", SIDECAR, 1),
-    "mastering": ("s3", "GET", CLIP, 2),
-    "publishing": ("s3", "PUT", r"\.wav", 0),
-    "publishing the manifest": ("s3", "PUT", MANIFEST, 0),
-}
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -174,27 +139,12 @@ def test_a_run_cancelled_in_any_phase_leaves_nothing_behind_and_can_be_repeated(
     scene: Scene, undisturbed: Published, phase: str
 ) -> None:
     """Cancelled jobs are cancelled at the endpoint too, and what was stored is kept."""
-    proxy, method, path, skip = PHASES[phase]
-
-    async def run() -> None:
-        loop, flow = asyncio.get_running_loop(), asyncio.create_task(scene.narrate())
-
-        def cancel() -> None:
-            loop.call_soon_threadsafe(flow.cancel)
-
-        getattr(scene.backstage, proxy).rule(method, path, does_first(cancel), skip=skip)
-        with pytest.raises(asyncio.CancelledError):
-            await flow
-
-    with scene.environment():
-        asyncio.run(run())
-    for thread in threading.enumerate():  # a write under way when the run was cancelled still lands
-        if thread.name.startswith("store"):
-            thread.join(30)
+    scene.cancel_at(PHASES[phase])
+    assert scene.backstage.unfinished == 0  # no job of the cancelled run is still spoken
+    scene.let_writes_land()
     stored = len(scene.keys("/clips/", ".json"))
-    paid = scene.backstage.jobs
-    assert paid <= CHUNKS
-    scene.backstage.settle(seconds=5)  # no job of the cancelled run is still spoken
+    assert scene.backstage.jobs <= CHUNKS
+    scene.backstage.settle()
     report = scene.run()
     assert report["synthesized"] == CHUNKS - stored
     assert scene.backstage.jobs <= CHUNKS - stored
@@ -202,25 +152,12 @@ def test_a_run_cancelled_in_any_phase_leaves_nothing_behind_and_can_be_repeated(
     assert scene.leftovers() == []
 
 
-KILLED = {
-    "between submission and job record": ("s3", "PUT", RECORD, 1),
-    "between job record and result": ("client", "GET", "/status/", 3),
-    "between audio and sidecar": ("s3", "PUT", SIDECAR, 1),
-    "between a clip and the end of its record": ("s3", "DELETE", RECORD, 1),
-    "between master and manifest": ("s3", "PUT", MANIFEST, 0),
-}
-
-
 @pytest.mark.parametrize("moment", KILLED)
 def test_a_pipeline_killed_at_any_point_goes_on_from_there(
     scene: Scene, undisturbed: Published, moment: str
 ) -> None:
     """SIGKILL costs only the jobs whose ids were not on record yet."""
-    proxy, method, path, skip = KILLED[moment]
-    process = scene.start()
-    getattr(scene.backstage, proxy).rule(method, path, does_first(process.kill, drops), skip=skip)
-    process.communicate(timeout=240)
-    assert process.returncode == -signal.SIGKILL
+    assert scene.kill_at(KILLED[moment])
     paid, known = scene.backstage.jobs, scene.digests("/jobs/") | scene.digests("/clips/", ".json")
     scene.backstage.settle()
     assert scene.run()["failed"] == 0
@@ -266,23 +203,8 @@ def test_a_run_whose_prefect_server_is_gone_for_good_ends_with_words_when_it_is_
 def test_a_machine_that_slept_an_hour_finds_its_clips(scene: Scene, undisturbed: Published) -> None:
     """The pipeline's clock jumps while jobs are spoken, and the clips are taken at the last look."""
 
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, SleepyLoop)
-
-        def sleep() -> None:
-            scene.backstage.wait_until_idle()  # in an hour every job has ended
-            loop.slept += 3_700
-
-        def sleep_at_the_next_look() -> None:
-            client.rule("GET", "/status/", does_first(sleep))
-
-        client = scene.backstage.client
-        client.rule("POST", "/run$", does_afterwards(sleep_at_the_next_look), skip=CHUNKS - 1)
-        await scene.narrate()
-
-    with scene.environment(), asyncio.Runner(loop_factory=SleepyLoop) as runner:
-        runner.run(run())
+    scene.sleep_an_hour()
+    assert scene.backstage.unmet() == []
     assert scene.published() == undisturbed
     assert scene.backstage.jobs == CHUNKS
 
