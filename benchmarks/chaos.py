@@ -3,9 +3,11 @@
 Each narration is four chunks through the real client, worker loop, S3 server and Prefect server,
 with one to three faults of the matrix at once. It must end identical to the undisturbed one, or
 fail with a typed error; then the faults are lifted and the rerun must complete it. Jobs paid never
-exceed chunks plus what the faults destroyed. At the end the whole network, Prefect's server with
-it, is gone for a minute, with the pauses between tries as they are in earnest. Prints what was
-met, how it ended, what was paid.
+exceed chunks plus what the faults destroyed. Pipelines are killed at the moments that the matrix
+names and at random ones. At the end the whole network, Prefect's server with it, is gone for a
+minute, with the pauses between tries as they are in earnest. `--each` goes through the matrix
+itself first: every fault alone, every phase a run can be cancelled in, every damage to a clip, all
+bad audio, two runs at once, a machine that sleeps. Prints what was met, how it ended, what was paid.
 """
 
 from __future__ import annotations
@@ -21,18 +23,23 @@ from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from narration.errors import NarrationError
 
 if TYPE_CHECKING:
-    from chaos_kit import Scene
+    from collections.abc import Callable
+
+    from chaos_kit import Moment, Scene
     from matrix_kit import Fault
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 CHUNKS = 4
-REQUESTS = 75  # of one narration at the store, about: where a kill may strike
+REQUESTS: dict[Literal["s3", "client"], int] = {
+    "s3": 75,
+    "client": 20,
+}  # of one narration, about: where a kill may strike
 
 
 @dataclass
@@ -59,9 +66,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--narrations", type=int, default=40, help="with random faults")
-    parser.add_argument("--kills", type=int, default=25, help="pipelines killed at random points")
+    parser.add_argument("--kills", type=int, default=25, help="pipelines killed, at named and random points")
     parser.add_argument("--outage", type=float, default=60.0, help="seconds without a network, once")
-    parser.add_argument("--each", action="store_true", help="every fault of the matrix once, alone")
+    parser.add_argument("--each", action="store_true", help="all of the matrix once, each alone")
     parser.add_argument("--minutes", type=float, default=60.0, help="start nothing new after these")
     asked = parser.parse_args()
     for name in [
@@ -111,18 +118,35 @@ class Storm:
             reference.run()
             self.reference = reference.published()
             if self.asked.each:
-                for fault in faults:
-                    self.one(fault.name, [fault])
+                self.each(faults)
             for _ in range(self.asked.narrations):
                 chosen = self.dice.sample(faults, self.dice.choice([1, 2, 2, 3]))
                 self.one(" + ".join(sorted(fault.name for fault in chosen)), chosen)
-            for _ in range(self.asked.kills):
-                self.kill(self.dice.randrange(REQUESTS))
+            for name, moment in self._kills():
+                self.kill(name, moment)
             pauses.close()
             if self.asked.outage:
                 self.outage(self.asked.outage, home / "restarted")
         self.print_table()
         return 1 if self.broken else 0
+
+    def each(self, faults: list[Fault]) -> None:
+        """All of the matrix, one thing at a time."""
+        from bad_audio_kit import BAD
+        from chaos_kit import Scene
+        from matrix_kit import HANGING
+        from moments_kit import DAMAGE, PHASES
+
+        for fault in [*faults, HANGING]:
+            self.one(fault.name, [fault])
+        for phase, moment in PHASES.items():
+            self.cancel(f"cancelled: {phase}", moment)
+        for kind, deed in DAMAGE.items():
+            self.damage(f"clip {kind}", deed)
+        for kind, (change, _) in BAD.items():
+            self.bad_audio(f"bad audio: {kind}", change)
+        self.ends_well("two runs at once", Scene.run_twice, 2 * CHUNKS)
+        self.ends_well("the machine sleeps for an hour", Scene.sleep_an_hour, CHUNKS)
 
     def one(self, name: str, faults: list[Fault]) -> None:
         """A narration under `faults`, then without."""
@@ -159,26 +183,83 @@ class Storm:
             self.broken.append(f"{name}: {error!r}")
         self._finish(name, scene, outcome, allowed)
 
-    def kill(self, request: int) -> None:
-        """A pipeline killed when it makes that request of its store, then run again."""
-        from proxy_kit import does_first, drops
+    def ends_well(
+        self, name: str, run: Callable[[Scene], object], allowed: int, *, identical: bool = True
+    ) -> None:
+        """A narration that `run` brings to its end, whatever it does on the way."""
+        if time.monotonic() > self.give_up:
+            return
+        scene, outcome = self._scene(), "identical" if identical else "other seed"
+        try:
+            run(scene)
+        except Exception as error:  # noqa: BLE001  # anything is too much
+            outcome = f"broke: {error!r}"
+            self.broken.append(f"{name}: {error!r}")
+        self._finish(name, scene, outcome, allowed, identical=identical)
 
+    def cancel(self, name: str, moment: Moment) -> None:
+        """A narration cancelled at that moment, its jobs with it, then run again."""
         if time.monotonic() > self.give_up:
             return
         scene = self._scene()
-        process = scene.start()
-        scene.backstage.s3.rule("*", "", does_first(process.kill, drops), skip=request)
-        process.communicate()
-        # At most the jobs in flight whose records were not written yet.
-        died = process.returncode < 0
-        self._finish("pipeline killed", scene, "identical", CHUNKS + (CHUNKS - 1 if died else 0))
+        scene.cancel_at(moment)
+        self._require(self.backstage.unfinished == 0, f"{name}: a job is still spoken")
+        scene.let_writes_land()
+        missing = CHUNKS - len(scene.keys("/clips/", ".json"))
+        self._finish(name, scene, "identical", CHUNKS + missing)
 
-    def _finish(self, name: str, scene: Scene, outcome: str, allowed: int) -> None:
+    def damage(self, name: str, deed: Callable[[Scene, str], object]) -> None:
+        """A narration of which one clip is damaged: that one is made again."""
+
+        def run(scene: Scene) -> None:
+            scene.run()
+            scene.damage({self.dice.choice(scene.keys("/clips/", ".flac")): deed})
+
+        self.ends_well(name, run, CHUNKS + 1)
+
+    def bad_audio(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """A narration of which one answer is bad: another seed is tried, which sounds another way."""
+        from bad_audio_kit import posts
+        from matrix_kit import DONE
+        from proxy_kit import sends_instead
+
+        def run(scene: Scene) -> None:
+            scene.env["NARRATION_CONCURRENCY"] = "1"
+            scene.backstage.worker.rule("POST", DONE, sends_instead(posts(change)), skip=1)
+            report = scene.run()
+            chunk = scene.published().manifest["chunks"][1]
+            told = (report["flagged"], chunk["attempt"], len(chunk["refused"]))
+            self._require(told == ([], 2, 1), f"{name}: {told}")
+
+        self.ends_well(name, run, CHUNKS + 1, identical=False)
+
+    def kill(self, name: str, moment: Moment) -> None:
+        """A pipeline killed at that moment, then run again."""
+        if time.monotonic() > self.give_up:
+            return
+        scene = self._scene()
+        # At most the jobs in flight whose records were not written yet.
+        unrecorded = CHUNKS - 1 if scene.kill_at(moment) else 0
+        self._finish(name, scene, "identical", CHUNKS + unrecorded)
+
+    def _kills(self) -> list[tuple[str, Moment]]:
+        """The moments that the matrix names, and random ones."""
+        from chaos_kit import Moment
+        from moments_kit import KILLED
+
+        kills = [(f"pipeline killed {name}", moment) for name, moment in KILLED.items()]
+        while len(kills) < self.asked.kills:
+            proxy = self.dice.choice(list(REQUESTS))
+            kills.append(("pipeline killed", Moment(proxy, "*", "", self.dice.randrange(REQUESTS[proxy]))))
+        return kills[: self.asked.kills]
+
+    def _finish(self, name: str, scene: Scene, outcome: str, allowed: int, *, identical: bool = True) -> None:
         paid = self.backstage.jobs
         self.backstage.settle()
         try:
             scene.run()
-            self._require(scene.published() == self.reference, f"{name}: not identical")
+            if identical:
+                self._require(scene.published() == self.reference, f"{name}: not identical")
         except Exception as error:  # noqa: BLE001  # as above
             self.broken.append(f"{name}: the rerun broke: {error!r}")
         paid += self.backstage.jobs
