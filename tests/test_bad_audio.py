@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bad_audio_kit import BAD, of_waveform, posts
 from chaos_kit import Scene, backstage, patience_in_seconds, scene, swept, undisturbed
-from matrix_kit import DONE
+from matrix_kit import DONE, second_job_ends
 from proxy_kit import sends_instead
 
 from narration.errors import ChunksFailed
@@ -78,6 +78,33 @@ def test_the_best_of_bad_attempts_is_kept_and_marked(scene: Scene) -> None:
     assert [row["doubts"] for row in rows if row["chunk"] != 2] == ["", "", ""]
     scene.backstage.settle()
     assert scene.run()["synthesized"] == 0  # it is a clip like any other; a person decides
+
+
+def test_an_attempt_lost_after_a_doubtful_one_is_not_the_last(scene: Scene) -> None:
+    """The first attempt clips, the job of the second is lost: the third is made, and is good."""
+    scene.env["NARRATION_CONCURRENCY"] = "1"
+    scene.backstage.worker.rule("POST", DONE, sends_instead(posts(BAD["clipping"][0])))
+    second_job_ends(status="TIMED_OUT")(scene)
+    report = scene.run()
+    assert report["flagged"] == []
+    chunk = scene.published().manifest["chunks"][0]
+    assert chunk["attempt"] == 3
+    assert "clipping" in chunk["refused"][0]
+    assert "given up" in chunk["refused"][1]
+    assert scene.backstage.jobs == scene.published().manifest["cost"]["jobs"] == 6
+
+
+def test_what_was_refused_before_a_lost_job_is_told_and_every_job_is_counted(scene: Scene) -> None:
+    """The first attempt is silent, the job of the second is lost and submitted again: all of it is told."""
+    scene.env["NARRATION_CONCURRENCY"] = "1"
+    scene.backstage.worker.rule("POST", DONE, sends_instead(posts(BAD["silence"][0])))
+    second_job_ends(status="FAILED", error="job timed out after 1 retries", retries=1)(scene)
+    scene.run()
+    manifest = scene.published().manifest
+    chunk = manifest["chunks"][0]
+    assert (chunk["attempt"], len(chunk["refused"])) == (2, 1)
+    assert "silent" in chunk["refused"][0]
+    assert scene.backstage.jobs == manifest["cost"]["jobs"] == 6
 
 
 async def _table(scene: Scene) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -54,11 +55,22 @@ class Made:
 
 @dataclass(slots=True)
 class _Tally:
-    """What one clip has cost so far."""
+    """What one clip has cost and brought so far, in as many calls as its caller's patience makes."""
 
-    jobs: int = 0
+    jobs: list[str] = field(default_factory=list)  # ids of those submitted
+    paid: set[str] = field(default_factory=set)  # of those whose seconds are counted
     execution_seconds: float = 0.0
-    refused: list[RefusedAttempt] = field(default_factory=list)
+    refused: dict[int, RefusedAttempt] = field(default_factory=dict)  # by attempt
+    best: Candidate | None = None  # of those refused
+    kept: Candidate | None = None  # on its way to the store
+
+    def first(self, recorded: int) -> int:
+        """The attempt to begin with, where the job on record is of the attempt `recorded`."""
+        return max(recorded, 1 + max(self.refused, default=0))
+
+    def refuse(self, attempt: int, seed: int, reason: str) -> None:
+        """Note why an attempt was not kept."""
+        self.refused[attempt] = RefusedAttempt(attempt=attempt, seed=seed, reason=reason)
 
 
 class Synthesizer:
@@ -80,6 +92,7 @@ class Synthesizer:
         self._voice = voice
         self._budget = budget
         self._run = run
+        self._tallies: defaultdict[str, _Tally] = defaultdict(_Tally)  # by digest
         self._unrecorded: dict[str, JobRecord] = {}  # what the store would not note; this run knows it still
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         self._judges = ThreadPoolExecutor(JUDGING_THREADS, thread_name_prefix="judge")
@@ -97,20 +110,27 @@ class Synthesizer:
 
         Transient trouble is raised (`retryable`), for the caller's retry policy; what was
         submitted is recorded, so that the next call takes up the same job. A clip that comes
-        out badly is tried again here with the next attempt's seed, `settings.attempts` in all.
+        out badly is tried again here with the next attempt's seed, `settings.attempts` in all;
+        what a call learned of attempts before trouble ended it, the next one knows.
         """
         identity = planned.digest
+        tally = self._tallies[identity]
         stored = await self._in_thread(lambda: self._store.find_clip(identity))
         record = await self._find_job(identity)
         if stored is not None:
             if record is not None:  # of a run that died between storing the clip and forgetting its job
                 await self._in_thread(lambda: self._store.drop_job(identity))
-            return Made(stored, 0, 0.0, found=True)
+            del self._tallies[identity]
+            return Made(stored, len(tally.jobs), tally.execution_seconds, found=tally.kept is None)
+        if tally.kept is None:
+            tally.kept = await self._find_good(planned, record, tally)
+        return await self._keep(planned, tally.kept, tally)
+
+    async def _find_good(self, planned: PlannedChunk, record: JobRecord | None, tally: _Tally) -> Candidate:
+        """The first attempt that is good, or the best of those allowed."""
         context = None if planned.previous is None else await self._context(planned.previous)
-        tally = _Tally()
-        best: Candidate | None = None
-        first = record.attempt if record and record.attempt <= self._settings.attempts else 1
-        for attempt in range(first, self._settings.attempts + 1):
+        recorded = record.attempt if record and record.attempt <= self._settings.attempts else 1
+        for attempt in range(tally.first(recorded), self._settings.attempts + 1):
             seed = self._seed(planned, attempt)
             try:
                 result = await self._speak(planned, context, attempt, seed, record, tally)
@@ -118,25 +138,25 @@ class Synthesizer:
                     self._judges, partial(examine, planned, result, attempt=attempt, seed=seed)
                 )
             except (BadResult, QualityError) as error:
-                tally.refused.append(RefusedAttempt(attempt=attempt, seed=seed, reason=str(error)))
-                last: Exception = error
-                record = None
+                tally.refuse(attempt, seed, str(error))
                 continue
-            except (BudgetError, EndpointError):
-                if best is None:
+            except (BudgetError, EndpointError) as error:
+                if tally.best is None:
                     raise
-                break  # a doubtful clip that is paid for is better than none
-            record = None
+                if not error.retryable:
+                    break  # a doubtful clip that is paid for is better than none
+                tally.refuse(attempt, seed, str(error))
+                continue
             if candidate.verdict.acceptable:
-                return await self._keep(planned, candidate, tally)
-            tally.refused.append(RefusedAttempt(attempt=attempt, seed=seed, reason=reason(candidate.verdict)))
-            if best is None or candidate.verdict.score > best.verdict.score:
-                best = candidate
-        if best is not None:
-            return await self._keep(planned, best, tally)
-        await self._in_thread(lambda: self._store.drop_job(identity))
-        reasons = "; ".join(f"attempt {entry['attempt']}: {entry['reason']}" for entry in tally.refused)
-        raise QualityError(f"no attempt gave a usable clip: {reasons}", retryable=False) from last
+                return candidate
+            tally.refuse(attempt, seed, reason(candidate.verdict))
+            if tally.best is None or candidate.verdict.score > tally.best.verdict.score:
+                tally.best = candidate
+        if tally.best is not None:
+            return tally.best
+        await self._in_thread(lambda: self._store.drop_job(planned.digest))
+        reasons = "; ".join(f"attempt {attempt}: {why['reason']}" for attempt, why in tally.refused.items())
+        raise QualityError(f"no attempt gave a usable clip: {reasons}", retryable=False)
 
     def _seed(self, planned: PlannedChunk, attempt: int) -> int:
         asked = planned.request.seed
@@ -153,7 +173,7 @@ class Synthesizer:
     ) -> JobResult:
         """The result of the recorded job if it can still be had, else of a new one."""
         if record is not None and record.attempt == attempt and record.endpoint == self._endpoint.endpoint_id:
-            resumed = await self._resume(record)
+            resumed = await self._resume(record, tally)
             if resumed is not None:
                 return resumed
         request = self._voice.attach(planned.request).model_copy(update={"seed": seed})
@@ -162,7 +182,7 @@ class Synthesizer:
         async with self._budget.job(expected_seconds(planned.text)):
 
             async def remember(job_id: str) -> None:
-                tally.jobs += 1
+                tally.jobs.append(job_id)
                 submitted = JobRecord(
                     digest=planned.digest,
                     endpoint=self._endpoint.endpoint_id,
@@ -179,16 +199,19 @@ class Synthesizer:
                     request, self._policy, deadline_seconds=self._deadline, on_submitted=remember
                 )
             except EndpointError as error:
-                self._pay(error.execution_ms, tally)
+                if tally.jobs:
+                    self._pay(tally.jobs[-1], error.execution_ms, tally)
                 raise
-            self._pay(result.execution_ms, tally)
+            self._pay(result.job_id, result.execution_ms, tally)
         return result
 
-    def _pay(self, execution_ms: float | None, tally: _Tally) -> None:
-        """Account for a job that ended, well or not."""
-        seconds = (execution_ms or 0) / 1000
-        tally.execution_seconds += seconds
-        self._budget.spend(seconds)
+    def _pay(self, job_id: str, execution_ms: float | None, tally: _Tally) -> None:
+        """Account for a job of this run that ended, well or not; once, however often its end is told."""
+        if job_id not in tally.jobs or job_id in tally.paid or execution_ms is None:
+            return
+        tally.paid.add(job_id)
+        tally.execution_seconds += execution_ms / 1000
+        self._budget.spend(execution_ms / 1000)
 
     @property
     def _deadline(self) -> float:
@@ -210,16 +233,19 @@ class Synthesizer:
         else:
             self._unrecorded.pop(record.digest, None)
 
-    async def _resume(self, record: JobRecord) -> JobResult | None:
+    async def _resume(self, record: JobRecord, tally: _Tally) -> JobResult | None:
         """The recorded job's result, or None when it has to be submitted again."""
         try:
             # Another run may wait for this job too: only one's own is cancelled with the run.
             watch = self._endpoint.attend if record.run == self._run else self._endpoint.result
-            return await watch(record.job_id, deadline_seconds=self._deadline)
+            result = await watch(record.job_id, deadline_seconds=self._deadline)
         except (EndpointRefused, EndpointUnavailable):
             raise
-        except EndpointError:
+        except EndpointError as error:
+            self._pay(record.job_id, error.execution_ms, tally)
             return None
+        self._pay(record.job_id, result.execution_ms, tally)
+        return result
 
     async def _context(self, previous: str) -> Context:
         clip = await self._in_thread(lambda: self._store.find_clip(previous))
@@ -234,7 +260,8 @@ class Synthesizer:
         return await self._in_thread(lambda: cut_context(flac, clip.sidecar.text))
 
     async def _keep(self, planned: PlannedChunk, kept: Candidate, tally: _Tally) -> Made:
-        sidecar = describe(planned, kept, endpoint=self._endpoint.endpoint_id, refused=tally.refused)
+        refused = list(tally.refused.values())
+        sidecar = describe(planned, kept, endpoint=self._endpoint.endpoint_id, refused=refused)
 
         def store() -> AudioClip:
             clip = self._store.put_clip(planned.digest, kept.flac, sidecar)
@@ -242,7 +269,8 @@ class Synthesizer:
             return clip
 
         clip = await self._in_thread(store)
-        return Made(clip, tally.jobs, tally.execution_seconds)
+        del self._tallies[planned.digest]  # megabytes of audio among it
+        return Made(clip, len(tally.jobs), tally.execution_seconds)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
