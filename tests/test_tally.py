@@ -75,10 +75,18 @@ def test_every_chunk_without_a_clip_is_named_with_its_reason(plan: Plan, tally: 
 
 def test_what_stopped_a_run_before_its_first_clip_is_said_plainly(plan: Plan, tally: Tally) -> None:
     """Four chunks that failed for one cause are that cause, with its own remedy."""
-    cause = EndpointUnavailable("nobody answers")
+    cause = EndpointUnavailable("nobody answers", remedy="check the network")
     tally.failed = dict.fromkeys((entry.digest for entry in plan.chunks), cause)
     with pytest.raises(EndpointUnavailable, match="nobody answers"):
         tally.require_all(plan, remedy="again")
+
+
+def test_a_first_job_that_failed_is_said_with_its_chunk_and_the_way_on(plan: Plan, tally: Tally) -> None:
+    """What became of one job tells nobody what to do; the run does."""
+    tally.failed = dict.fromkeys((entry.digest for entry in plan.chunks), JobFailed("job 1 failed"))
+    with pytest.raises(ChunksFailed, match="chunk 1: job 1 failed") as caught:
+        tally.require_all(plan, remedy="again")
+    assert caught.value.remedy == "again"
 
 
 def test_a_stored_clip_that_proves_damaged_asks_for_another_plan(plan: Plan, tally: Tally) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from narration.errors import ChunksFailed, Damaged
+from narration.errors import ChunksFailed, Damaged, NarrationError
 from narration.markup import printable
 from narration.planning import Plan
 from narration.report import RunReport
@@ -72,7 +72,8 @@ class Tally:
     def require_all(self, plan: Plan, *, remedy: str) -> None:
         """Raise `ChunksFailed`, naming every chunk, unless each has its clip.
 
-        A single cause that stopped the run before anything was stored is raised as itself.
+        A single cause that stopped the run before anything was stored is raised as itself, unless
+        it is a trouble of one chunk, which says nothing of what to do.
         """
         failures = self.failures(plan)
         if not failures:
@@ -84,7 +85,9 @@ class Tally:
             raise damaged
         causes = {id(error): error for error in self.failed.values()}
         if not self.made and not plan.cached and len(causes) == 1:
-            raise next(iter(causes.values()))
+            cause = next(iter(causes.values()))
+            if not isinstance(cause, NarrationError) or cause.remedy:
+                raise cause
         listed = "; ".join(f"chunk {index}: {reason}" for index, reason in list(failures.items())[:10])
         more = f"; and {len(failures) - 10} more" if len(failures) > 10 else ""
         stored = len(plan.chunks) - len(failures)
