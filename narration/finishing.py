@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from narration.captions import captions
 from narration.captions.captions import Cue
 from narration.chunking import Chunk
 from narration.chunking.sentences import split_sentences
-from narration.errors import BadAudio, Damaged
+from narration.errors import BadAudio, Damaged, MasteringError
 from narration.figure import waveform_path
 from narration.mastering.mastering import PRESETS, Master, master
 from narration.planning import Plan, PlannedChunk
@@ -86,8 +87,32 @@ def finish(
 
     Each clip is read from the store once, checked against its SHA-256. One that is damaged is
     discarded from the store and `Damaged` is raised: plan again, and it is made again.
-    Raises `MasteringError` when ffmpeg fails.
+    Raises `MasteringError` when ffmpeg fails, or the folder takes no files.
     """
+    with workable(folder):
+        return _finish(plan, clips, store, settings, folder, stop)
+
+
+@contextmanager
+def workable(folder: Path | str) -> Iterator[None]:
+    """Raise what goes wrong with files in `folder` as `MasteringError`, with what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise MasteringError(
+            f"the narration cannot be put together in {folder}: {error.strerror or error}",
+            remedy="free some space there, or set TMPDIR to a folder with room, and run again",
+        ) from None
+
+
+def _finish(
+    plan: Plan,
+    clips: Mapping[str, AudioClip],
+    store: Store,
+    settings: Settings,
+    folder: Path,
+    stop: threading.Event | None,
+) -> Finished:
     local = _fetch(plan, clips, store, folder)
     with ThreadPoolExecutor(READERS) as threads:
         measured = dict(zip(local, threads.map(_measure, local.values()), strict=True))

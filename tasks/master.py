@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from narration.finishing import Finished, finish
+from narration.finishing import Finished, finish, workable
 from narration.planning import Plan
 from narration.settings import Settings
 from narration.store import AudioClip, Store
@@ -35,5 +35,7 @@ async def master(
 @asynccontextmanager
 async def workshop() -> AsyncIterator[Path]:
     """A temporary folder for one narration's clips and masters."""
-    with TemporaryDirectory(prefix="narration-", ignore_cleanup_errors=True) as folder:
+    with workable("the temporary folder"):
+        made = TemporaryDirectory(prefix="narration-", ignore_cleanup_errors=True)
+    with made as folder:
         yield Path(folder)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from store_kit import digest_of, sidecar_of
 
 from narration import audio
-from narration.errors import Damaged
+from narration.errors import Damaged, MasteringError
 from narration.finishing import finish
 from narration.manifest import ChunkEntry
 from narration.planning import Plan, PlannedChunk, make_plan
@@ -73,6 +73,21 @@ def test_every_damaged_clip_is_found_in_one_go(store: Store, tmp_path: Path) -> 
         finish(plan, clips, store, read_settings(engine="draft"), tmp_path)
     assert set(store.find_clips(clips)) == set(clips) - flipped
     assert list(tmp_path.glob("*.wav")) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is a Unix one")
+def test_a_disk_too_full_for_copies_of_the_clips_is_named(store: Store, tmp_path: Path) -> None:
+    """It is no damage, and no bug either: a person can make room."""
+    plan = stored(store)
+    clips = {planned.digest: planned.clip for planned in plan.chunks if planned.clip is not None}
+    folder = tmp_path / "full"
+    folder.mkdir()
+    for digest in clips:
+        (folder / f"{digest}.flac").symlink_to("/dev/full")
+    with pytest.raises(MasteringError, match="No space left") as caught:
+        finish(plan, clips, store, read_settings(engine="draft"), folder)
+    assert "free some space" in caught.value.remedy
+    assert len(store.find_clips(clips)) == CHUNKS
 
 
 ANYTHING = st.recursive(

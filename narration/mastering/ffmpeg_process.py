@@ -18,6 +18,7 @@ from narration.errors import MasteringError
 FILTERS = ("ebur128", "alimiter", "aresample", "aformat", "apad", "atrim", "asplit")
 ENCODERS = ("libmp3lame", "pcm_s16le")
 
+REMEDY = "run again; `narrate doctor` checks the ffmpeg, NARRATION_FFMPEG names another"
 _PROBE_TIMEOUT = 20.0  # s
 _TAIL_LINES = 60
 _LINE_CHARACTERS = 400
@@ -63,7 +64,7 @@ def feed(command: Sequence[str], blocks: Generator[bytes | memoryview], *, timeo
         )
     except OSError as error:
         blocks.close()
-        raise MasteringError(f"ffmpeg did not start: {error.strerror}") from None
+        raise MasteringError(f"ffmpeg did not start: {error.strerror}", remedy=REMEDY) from None
     assert child.stdin is not None
     assert child.stderr is not None
     said: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -87,7 +88,7 @@ def feed(command: Sequence[str], blocks: Generator[bytes | memoryview], *, timeo
         listener.join()
         child.stderr.close()
     if overdue.is_set():
-        raise MasteringError(f"ffmpeg was not done after {timeout:.0f} s", retryable=True)
+        raise MasteringError(f"ffmpeg was not done after {timeout:.0f} s", remedy=REMEDY, retryable=True)
     if child.returncode != 0 or not whole:
         raise _failure(child.returncode, said)
     return "\n".join(said)
@@ -108,9 +109,17 @@ def _taken(sink: IO[bytes], block: bytes | memoryview | None) -> bool:
 def _failure(status: int, said: Sequence[str]) -> MasteringError:
     if any("No space left" in line for line in said):
         return MasteringError("no room left for the master", remedy="free some space and run again")
+    if status < 0:  # by another's signal, for want of memory as a rule
+        return MasteringError(
+            f"ffmpeg was ended by signal {-status}",
+            remedy="run again, with more memory if it happens again",
+            retryable=True,
+        )
     telling = [line for line in said if "rror" in line] or list(said)
     told = " / ".join(telling[-3:])
-    return MasteringError(f"ffmpeg ended with status {status}: {told[-600:] or 'it said nothing'}")
+    return MasteringError(
+        f"ffmpeg ended with status {status}: {told[-600:] or 'it said nothing'}", remedy=REMEDY
+    )
 
 
 def _end(child: subprocess.Popen[bytes], overdue: threading.Event) -> None:

@@ -16,7 +16,7 @@ import ffmpeg
 
 from narration.errors import MasteringError
 from narration.mastering.assembly import ClipReader, assemble
-from narration.mastering.ffmpeg_process import feed, find_ffmpeg
+from narration.mastering.ffmpeg_process import REMEDY, feed, find_ffmpeg
 from narration.timeline import MASTER_RATE, Timeline
 
 TRUE_PEAK_CEILING = -1.0  # dBTP
@@ -138,7 +138,10 @@ class _Reading:
 def _gain(before: _Reading, preset: Preset) -> float:
     """The gain to the target, or to where the limiter would have to take more than its share."""
     if before.integrated < _SILENCE:
-        raise MasteringError("the narration is silent: there is nothing to bring to a loudness")
+        raise MasteringError(
+            "the narration is silent: there is nothing to bring to a loudness",
+            remedy="listen to its clips, and take again those that should not be",
+        )
     most = TRUE_PEAK_CEILING + MAX_LIMITING - before.true_peak - _READING
     return min(preset.target_lufs - before.integrated, most)
 
@@ -149,7 +152,7 @@ def _reading(said: str) -> _Reading:
     try:
         integrated, true_peak, loudness_range = (float(match[1]) for match in found if match)
     except ValueError:
-        raise MasteringError(f"ffmpeg gave no loudness: {said[-300:]!r}") from None
+        raise MasteringError(f"ffmpeg gave no loudness: {said[-300:]!r}", remedy=REMEDY) from None
     return _Reading(integrated, true_peak, loudness_range)
 
 
