@@ -79,8 +79,8 @@ def _s3_error(status: int, code: str) -> Action:
     return answers(status, body, Content_Type="application/xml")
 
 
-def _second_job(end: Action) -> Callable[[Scene], object]:
-    """Whoever looks at the second job submitted meets `end`, every time; the others are as they are."""
+def _job(number: int, end: Action) -> Callable[[Scene], object]:
+    """Whoever looks at that job, counted from 1, meets `end`, every time; the others are as they are."""
 
     def arrange(scene: Scene) -> None:
         client = scene.backstage.client
@@ -91,14 +91,14 @@ def _second_job(end: Action) -> Callable[[Scene], object]:
             client.rule("GET", f"/status/{job}$", end, times=ALWAYS)
             await exchange.send(answer)
 
-        client.rule("POST", "/run$", submit, skip=1)
+        client.rule("POST", "/run$", submit, skip=number - 1)
 
     return arrange
 
 
 def second_job_ends(**document: object) -> Callable[[Scene], object]:
     """The second job submitted ends as the endpoint tells it."""
-    return _second_job(_ended(**document))
+    return _job(2, _ended(**document))
 
 
 _TRACEBACK = json.dumps({"error_type": "<class 'ValueError'>", "error_message": "x", "error_traceback": "T"})
@@ -214,12 +214,14 @@ def _jump(scene: Scene) -> None:
     scene.backstage.client.rule("POST", "/run$", does_afterwards(jump), skip=1)
 
 
+_FINAL = _ended(status="FAILED", error="no", output={"error_code": "engine_failure", "retryable": False})
+
 FOR_GOOD = Fault(
     "job FAILED for good: the engine cannot say it",
-    second_job_ends(status="FAILED", error="no", output={"error_code": "engine_failure", "retryable": False}),
+    _job(2, _FINAL),
     ends="fails",
     lost=1,
-    says=("chunk ", "engine_failure", "start the same command again"),
+    says=("chunk 2", "engine_failure", "start the same command again"),
 )
 
 ENDPOINT = [
@@ -254,6 +256,13 @@ ENDPOINT = [
     ),
     FOR_GOOD,
     Fault(
+        "first job FAILED for good",
+        _job(1, _FINAL),
+        ends="fails",
+        lost=1,
+        says=("chunk 1", "engine_failure", "start the same command again"),
+    ),
+    Fault(
         "job CANCELLED by somebody else",
         second_job_ends(status="CANCELLED"),
         ends="fails",
@@ -262,7 +271,7 @@ ENDPOINT = [
     ),
     Fault("job TIMED_OUT", second_job_ends(status="TIMED_OUT"), lost=1),
     Fault("job COMPLETED without output", second_job_ends(status="COMPLETED"), lost=1),
-    Fault("job gone, 404", _second_job(answers(404, HTML)), lost=1),
+    Fault("job gone, 404", _job(2, answers(404, HTML)), lost=1),
     Fault(
         "progress shown before the end",
         _client("GET", "/status/", _ended(status="IN_PROGRESS", output={"percent": 50}), times=3),
@@ -327,6 +336,17 @@ STORE = [
     Fault("half a clip read for mastering", _store("GET", CLIP, halves_answer, times=2)),
     Fault("receipt of the manifest lost", _store("PUT", MANIFEST, loses_answer)),
     Fault("job record refused, then not", _store("PUT", RECORD, drops, times=8)),
+    Fault(
+        "jobs not to be forgotten, then they are",
+        _store("DELETE", RECORD, _s3_error(500, "InternalError"), times=8),
+    ),
+    Fault(
+        "no room left for job records",
+        _store("PUT", RECORD, _s3_error(507, "QuotaExceeded"), skip=1, times=ALWAYS),
+        ends="fails",
+        lost=3,
+        says=("chunk ", "no room left", "free some"),
+    ),
     Fault(
         "keys expire half way",
         _store("*", "", _s3_error(403, "ExpiredToken"), skip=30, times=ALWAYS),

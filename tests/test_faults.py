@@ -28,6 +28,7 @@ from prefect_kit import RestartableServer
 from proxy_kit import does_first, falls_silent
 
 from narration.errors import NarrationError
+from narration.mastering.ffmpeg_process import find_ffmpeg
 from narration.store.atomic import place
 
 __all__ = ["backstage", "patience_in_seconds", "scene", "swept", "undisturbed"]  # fixtures
@@ -49,7 +50,7 @@ def test_a_narration_outlives_the_fault_or_says_what_to_do(
     """It ends identical, or names chunk and remedy; what is then missing, and nothing else, is paid."""
     fault.arrange(scene)
     if fault.ends == "complete":
-        scene.run()
+        assert scene.run()["synthesized"] == CHUNKS
         assert scene.backstage.unmet() == []
         assert scene.backstage.jobs <= CHUNKS + fault.lost
     else:
@@ -262,5 +263,40 @@ def test_a_page_that_cannot_be_shown_costs_no_narration(
     for kind in ("progress", "table", "markdown"):
         monkeypatch.setattr(f"tasks.report.acreate_{kind}_artifact", refuse)
     scene.run()
+    assert scene.published() == undisturbed
+    assert scene.backstage.jobs == CHUNKS
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the program that dies is a shell's script")
+def test_an_ffmpeg_that_is_killed_is_started_again(
+    scene: Scene, undisturbed: Published, tmp_path: Path
+) -> None:
+    """The first time that it is to work it dies, as where memory is short; the narration does not."""
+    dying, died = tmp_path / "ffmpeg", tmp_path / "died"
+    dying.write_text(
+        f"#!/bin/sh\n"
+        f'case "$*" in *pipe:*) [ -e "{died}" ] || {{ : > "{died}"; kill -9 $$; }} ;; esac\n'
+        f'exec "{find_ffmpeg()}" "$@"\n'
+    )
+    dying.chmod(0o755)
+    scene.env["NARRATION_FFMPEG"] = str(dying)
+    scene.run()
+    assert died.exists()
+    assert scene.published() == undisturbed
+    assert scene.backstage.jobs == CHUNKS
+
+
+def test_a_machine_without_a_place_for_the_master_says_where_one_is_wanted(
+    scene: Scene, undisturbed: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every clip is stored by then, and the next run pays nothing."""
+    with monkeypatch.context() as machine:
+        machine.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+        with pytest.raises(NarrationError) as failure:
+            scene.run()
+    assert "cannot be put together in the temporary folder" in str(failure.value)
+    assert "TMPDIR" in str(failure.value)
+    assert failure.value.clips_stored
+    assert scene.run()["synthesized"] == 0
     assert scene.published() == undisturbed
     assert scene.backstage.jobs == CHUNKS
