@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import psutil  # type: ignore[import-untyped]  # ships no types
 from proxy_kit import Proxy
-from store_kit import server
+from store_kit import STRICT, server
 
 from infra.local_runpod.endpoint import LocalEndpoint, open_endpoint
 from infra.local_runpod.endpoint import Plan as EndpointPlan
@@ -43,7 +43,7 @@ class Backstage:
         self.client: Proxy
         self.worker: Proxy
         self.s3: Proxy
-        self.upstream = server("moto")
+        self.upstream = server(STRICT)
 
     def open(self) -> None:
         """Start everything; returns when the worker takes jobs."""

@@ -13,11 +13,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from backstage_kit import KEY, Backstage
+from botocore.loaders import JSONFileLoader
 from flow_kit import FOUR_CHUNKS
 from proxy_kit import Action, does_afterwards, does_first, drops
 from store_kit import BUCKET, aws_env, plain_client
@@ -25,6 +27,7 @@ from store_kit import BUCKET, aws_env, plain_client
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from prefect import Task
+    from prefect.settings import Settings
 
 QUICK = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6]  # s between the tries of a task, in place of a minute or two
 
@@ -86,6 +89,16 @@ class Moment:
     skip: int = 0
 
 
+@cache
+def _prefect_settings(api_url: str) -> Settings:
+    """Prefect's own settings, as runs against that server have them; to make them takes a while."""
+    from prefect.context import get_settings_context
+    from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED
+
+    chosen: dict[Any, Any] = {PREFECT_API_URL: api_url, PREFECT_LOGGING_TO_API_ENABLED: False}
+    return get_settings_context().settings.copy_with_update(updates=chosen)
+
+
 class Scene:
     """One narration: a store of its own, and ways to run it, look at it and damage it."""
 
@@ -107,11 +120,12 @@ class Scene:
 
     async def narrate(self) -> dict[str, Any]:
         """The flow, in this process; its report, or what it raises."""
-        from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+        from prefect.context import SettingsContext, get_settings_context
 
         from flows.narrate import narrate
 
-        with temporary_settings({PREFECT_API_URL: self.prefect_url, PREFECT_LOGGING_TO_API_ENABLED: False}):
+        profile = get_settings_context().profile
+        with SettingsContext(profile=profile, settings=_prefect_settings(self.prefect_url)):
             report: dict[str, Any] = await narrate(narration_id="four", text=self.text)
             return report
 
@@ -260,9 +274,12 @@ def backstage() -> Iterator[Backstage]:
         made.close()
 
 
+_load = cache(JSONFileLoader().load_file)
+
+
 @contextmanager
 def short_pauses() -> Iterator[None]:
-    """Steps are tried as often as ever, with short pauses between."""
+    """Everything is tried as often as ever, with short pauses between; boto's files are read once."""
     import tasks.load
     import tasks.master
     import tasks.publish
@@ -281,6 +298,9 @@ def short_pauses() -> Iterator[None]:
         for step in steps:
             assert isinstance(step.retry_delay_seconds, list)
             patch.setattr(step, "retry_delay_seconds", QUICK[: len(step.retry_delay_seconds)])
+        patch.setattr("narration.endpoint.patience.FIRST_PAUSE", QUICK[0])
+        patch.setattr("infra.local_runpod.worker_api.POLL_SECONDS", 1.0)  # a worker that is to stop awaits it
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: _load(path))
         yield
 
 
