@@ -51,7 +51,7 @@ BAD: dict[str, tuple[Callable[[Output], Output], str]] = {
     "wrong length": (of_waveform(lambda wave: wave[: len(wave) // 2], frames=117), "length"),
     "not audio": (lambda output: output | {"audio_base64": inline(b"never was audio")}, "not usable audio"),
     "no base64": (lambda output: output | {"audio_base64": "*"}, "audio_base64"),
-    "not a number": (of_waveform(with_holes), "not"),
+    "not a number": (of_waveform(with_holes), "not finite"),
     "silence": (of_waveform(np.zeros_like), "silent"),
     "clipping": (of_waveform(lambda wave: np.clip(wave * 30, -1, 1)), "clipping"),
     "too short": (of_waveform(lambda wave: wave[: 10 * FRAME]), "too-short"),

@@ -48,7 +48,9 @@ def examine(planned: PlannedChunk, result: JobResult, *, attempt: int, seed: int
     except BadAudio as error:
         raise BadResult(f"the worker's answer is not usable audio: {error}") from None
     if rate != SAMPLE_RATE or told.sample_rate != SAMPLE_RATE:
-        raise BadResult(f"the worker's audio is at {rate} Hz, not {SAMPLE_RATE}")
+        raise BadResult(
+            f"the worker's audio is at {rate} Hz, and said to be at {told.sample_rate}, not {SAMPLE_RATE}"
+        )
     verdict = inspect_clip(
         waveform, rate, text=planned.text, finish_reason=told.finish_reason, frames=told.frames
     )
