@@ -30,6 +30,7 @@ REVISION = 1
 """Raised whenever the same clips would be arranged, mastered or captioned otherwise."""
 
 READERS = 8  # clips read from the store at once
+MEASURING_THREADS = 2  # each holds the processor, and some MB that stay with the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def _finish(
     stop: threading.Event | None,
 ) -> Finished:
     local = _fetch(plan, clips, store, folder)
-    with ThreadPoolExecutor(READERS) as threads:
+    with ThreadPoolExecutor(MEASURING_THREADS) as threads:
         measured = dict(zip(local, threads.map(_measure, local.values()), strict=True))
     shapes = [measured[planned.digest][0] for planned in plan.chunks]
     chunks = [_as_spoken(planned) for planned in plan.chunks]

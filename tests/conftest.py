@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ _FOREIGN = ("NARRATION_", "RUNPOD_", "WORKER_", "VOICE_SAMPLE_", "AWS_", "PREFEC
 
 def pytest_configure() -> None:
     """Before anything is imported: the environment of a machine nobody has configured."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Whoever starts tests in a shell's background has Ctrl-C ignored, and children inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith(_FOREIGN):
             del os.environ[name]

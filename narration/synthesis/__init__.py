@@ -1,7 +1,8 @@
 """Missing clips are made: jobs paid, attempts judged, the best kept.
 
-`synthesis` makes one clip, `candidate` judges an attempt at it, `continuity` cuts its context from
-the clip before, `budget` says what may still be paid, `tally` what a whole run has made and lost.
+`synthesis` makes one clip, `candidate` judges an attempt at it, `account` is what the clip has cost so
+far, `job_notes` which job was submitted for it, `continuity` cuts its context from the clip before;
+`budget` says what may still be paid, `tally` what a whole run has made and lost.
 """
 
 from narration.synthesis.synthesis import Made, Synthesizer

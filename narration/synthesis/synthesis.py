@@ -7,7 +7,7 @@ import base64
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -22,15 +22,16 @@ from narration.errors import (
     EndpointRefused,
     EndpointUnavailable,
     QualityError,
-    StoreUnavailable,
 )
 from narration.pace import expected_seconds
 from narration.planning import PlannedChunk
 from narration.settings import Settings
-from narration.store import AudioClip, JobRecord, RefusedAttempt, Store
+from narration.store import AudioClip, JobRecord, Store
+from narration.synthesis.account import Account
 from narration.synthesis.budget import Budget
 from narration.synthesis.candidate import Candidate, describe, examine, reason
 from narration.synthesis.continuity import Context, cut_context
+from narration.synthesis.job_notes import JobNotes
 from narration.voices.transport import VoiceTransport
 
 T = TypeVar("T")
@@ -53,26 +54,6 @@ class Made:
     found: bool = False  # another run had stored it since the plan was made
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What one clip has cost and brought so far, in as many calls as its caller's patience makes."""
-
-    jobs: list[str] = field(default_factory=list)  # ids of those submitted
-    paid: set[str] = field(default_factory=set)  # of those whose seconds are counted
-    execution_seconds: float = 0.0
-    refused: dict[int, RefusedAttempt] = field(default_factory=dict)  # by attempt
-    best: Candidate | None = None  # of those refused
-    kept: Candidate | None = None  # on its way to the store
-
-    def first(self, recorded: int) -> int:
-        """The attempt to begin with, where the job on record is of the attempt `recorded`."""
-        return max(recorded, 1 + max(self.refused, default=0))
-
-    def refuse(self, attempt: int, seed: int, reason: str) -> None:
-        """Note why an attempt was not kept."""
-        self.refused[attempt] = RefusedAttempt(attempt=attempt, seed=seed, reason=reason)
-
-
 class Synthesizer:
     """Makes clips for one run. Safe to use from many tasks of one event loop at once."""
 
@@ -92,9 +73,9 @@ class Synthesizer:
         self._voice = voice
         self._budget = budget
         self._run = run
-        self._tallies: defaultdict[str, _Tally] = defaultdict(_Tally)  # by digest
-        self._unrecorded: dict[str, JobRecord] = {}  # what the store would not note; this run knows it still
+        self._accounts: defaultdict[str, Account] = defaultdict(Account)  # by digest
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+        self._jobs = JobNotes(store, self._threads)
         self._judges = ThreadPoolExecutor(JUDGING_THREADS, thread_name_prefix="judge")
         self._policy = JobPolicy(
             execution_timeout_seconds=settings.job_timeout, ttl_seconds=settings.queue_timeout
@@ -114,48 +95,49 @@ class Synthesizer:
         what a call learned of attempts before trouble ended it, the next one knows.
         """
         identity = planned.digest
-        tally = self._tallies[identity]
+        account = self._accounts[identity]
         stored = await self._in_thread(lambda: self._store.find_clip(identity))
-        record = await self._find_job(identity)
+        record = await self._jobs.find(identity)
         if stored is not None:
             if record is not None:  # of a run that died between storing the clip and forgetting its job
-                await self._in_thread(lambda: self._store.drop_job(identity))
-            del self._tallies[identity]
-            return Made(stored, len(tally.jobs), tally.execution_seconds, found=tally.kept is None)
-        if tally.kept is None:
-            tally.kept = await self._find_good(planned, record, tally)
-        return await self._keep(planned, tally.kept, tally)
+                await self._jobs.forget(identity)
+            del self._accounts[identity]
+            return Made(stored, len(account.jobs), account.execution_seconds, found=account.kept is None)
+        if account.kept is None:
+            account.kept = await self._find_good(planned, record, account)
+        return await self._keep(planned, account.kept, account)
 
-    async def _find_good(self, planned: PlannedChunk, record: JobRecord | None, tally: _Tally) -> Candidate:
+    async def _find_good(
+        self, planned: PlannedChunk, record: JobRecord | None, account: Account
+    ) -> Candidate:
         """The first attempt that is good, or the best of those allowed."""
         context = None if planned.previous is None else await self._context(planned.previous)
         recorded = record.attempt if record and record.attempt <= self._settings.attempts else 1
-        for attempt in range(tally.first(recorded), self._settings.attempts + 1):
+        for attempt in range(account.first(recorded), self._settings.attempts + 1):
             seed = self._seed(planned, attempt)
             try:
-                result = await self._speak(planned, context, attempt, seed, record, tally)
+                result = await self._speak(planned, context, attempt, seed, record, account)
                 candidate = await asyncio.get_running_loop().run_in_executor(
                     self._judges, partial(examine, planned, result, attempt=attempt, seed=seed)
                 )
             except (BadResult, QualityError) as error:
-                tally.refuse(attempt, seed, str(error))
+                account.refuse(attempt, seed, str(error))
                 continue
             except (BudgetError, EndpointError) as error:
-                if tally.best is None:
+                if account.best is None:
                     raise
                 if not error.retryable:
                     break  # a doubtful clip that is paid for is better than none
-                tally.refuse(attempt, seed, str(error))
+                account.refuse(attempt, seed, str(error))
                 continue
             if candidate.verdict.acceptable:
                 return candidate
-            tally.refuse(attempt, seed, reason(candidate.verdict))
-            if tally.best is None or candidate.verdict.score > tally.best.verdict.score:
-                tally.best = candidate
-        if tally.best is not None:
-            return tally.best
-        await self._in_thread(lambda: self._store.drop_job(planned.digest))
-        reasons = "; ".join(f"attempt {attempt}: {why['reason']}" for attempt, why in tally.refused.items())
+            account.refuse(attempt, seed, reason(candidate.verdict))
+            account.keep_better(candidate)
+        if account.best is not None:
+            return account.best
+        await self._jobs.forget(planned.digest)
+        reasons = "; ".join(f"attempt {attempt}: {why['reason']}" for attempt, why in account.refused.items())
         raise QualityError(f"no attempt gave a usable clip: {reasons}", retryable=False)
 
     def _seed(self, planned: PlannedChunk, attempt: int) -> int:
@@ -169,11 +151,11 @@ class Synthesizer:
         attempt: int,
         seed: int,
         record: JobRecord | None,
-        tally: _Tally,
+        account: Account,
     ) -> JobResult:
         """The result of the recorded job if it can still be had, else of a new one."""
         if record is not None and record.attempt == attempt and record.endpoint == self._endpoint.endpoint_id:
-            resumed = await self._resume(record, tally)
+            resumed = await self._resume(record, account)
             if resumed is not None:
                 return resumed
         request = self._voice.attach(planned.request).model_copy(update={"seed": seed})
@@ -182,7 +164,7 @@ class Synthesizer:
         async with self._budget.job(expected_seconds(planned.text)):
 
             async def remember(job_id: str) -> None:
-                tally.jobs.append(job_id)
+                account.jobs.append(job_id)
                 submitted = JobRecord(
                     digest=planned.digest,
                     endpoint=self._endpoint.endpoint_id,
@@ -192,48 +174,27 @@ class Synthesizer:
                     seed=seed,
                     run=self._run,
                 )
-                await self._record(submitted)
+                await self._jobs.note(submitted)
 
             try:
                 result = await self._endpoint.synthesize(
                     request, self._policy, deadline_seconds=self._deadline, on_submitted=remember
                 )
             except EndpointError as error:
-                if tally.jobs:
-                    self._pay(tally.jobs[-1], error.execution_ms, tally)
+                if account.jobs:
+                    self._pay(account.jobs[-1], error.execution_ms, account)
                 raise
-            self._pay(result.job_id, result.execution_ms, tally)
+            self._pay(result.job_id, result.execution_ms, account)
         return result
 
-    def _pay(self, job_id: str, execution_ms: float | None, tally: _Tally) -> None:
-        """Account for a job of this run that ended, well or not; once, however often its end is told."""
-        if job_id not in tally.jobs or job_id in tally.paid or execution_ms is None:
-            return
-        tally.paid.add(job_id)
-        tally.execution_seconds += execution_ms / 1000
-        self._budget.spend(execution_ms / 1000)
+    def _pay(self, job_id: str, execution_ms: float | None, account: Account) -> None:
+        self._budget.spend(account.pay(job_id, execution_ms))
 
     @property
     def _deadline(self) -> float:
         return self._settings.queue_timeout + DEADLINE_GRACE
 
-    async def _find_job(self, identity: str) -> JobRecord | None:
-        record = await self._in_thread(lambda: self._store.find_job(identity))
-        if identity in self._unrecorded:
-            record = self._unrecorded[identity]
-            await self._record(record)
-        return record
-
-    async def _record(self, record: JobRecord) -> None:
-        """Note a job in the store; while that does not answer, here: what runs is not paid twice for it."""
-        try:
-            await self._in_thread(lambda: self._store.put_job(record))
-        except StoreUnavailable:
-            self._unrecorded[record.digest] = record
-        else:
-            self._unrecorded.pop(record.digest, None)
-
-    async def _resume(self, record: JobRecord, tally: _Tally) -> JobResult | None:
+    async def _resume(self, record: JobRecord, account: Account) -> JobResult | None:
         """The recorded job's result, or None when it has to be submitted again."""
         try:
             # Another run may wait for this job too: only one's own is cancelled with the run.
@@ -242,9 +203,9 @@ class Synthesizer:
         except (EndpointRefused, EndpointUnavailable):
             raise
         except EndpointError as error:
-            self._pay(record.job_id, error.execution_ms, tally)
+            self._pay(record.job_id, error.execution_ms, account)
             return None
-        self._pay(record.job_id, result.execution_ms, tally)
+        self._pay(record.job_id, result.execution_ms, account)
         return result
 
     async def _context(self, previous: str) -> Context:
@@ -259,18 +220,13 @@ class Synthesizer:
             raise
         return await self._in_thread(lambda: cut_context(flac, clip.sidecar.text))
 
-    async def _keep(self, planned: PlannedChunk, kept: Candidate, tally: _Tally) -> Made:
-        refused = list(tally.refused.values())
+    async def _keep(self, planned: PlannedChunk, kept: Candidate, account: Account) -> Made:
+        refused = list(account.refused.values())
         sidecar = describe(planned, kept, endpoint=self._endpoint.endpoint_id, refused=refused)
-
-        def store() -> AudioClip:
-            clip = self._store.put_clip(planned.digest, kept.flac, sidecar)
-            self._store.drop_job(planned.digest)
-            return clip
-
-        clip = await self._in_thread(store)
-        del self._tallies[planned.digest]  # megabytes of audio among it
-        return Made(clip, len(tally.jobs), tally.execution_seconds)
+        clip = await self._in_thread(lambda: self._store.put_clip(planned.digest, kept.flac, sidecar))
+        await self._jobs.forget(planned.digest)
+        del self._accounts[planned.digest]  # megabytes of audio among it
+        return Made(clip, len(account.jobs), account.execution_seconds)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
