@@ -7,7 +7,7 @@ exceed chunks plus what the faults destroyed. Pipelines are killed at the moment
 names and at random ones. At the end the whole network, Prefect's server with it, is gone for a
 minute, with the pauses between tries as they are in earnest. `--each` goes through the matrix
 itself first: every fault alone, every phase a run can be cancelled in, every damage to a clip, all
-bad audio, two runs at once, a machine that sleeps. Prints what was met, how it ended, what was paid.
+bad audio, two runs at once, all that the machine may lack. Prints what was met, how it ended, what was paid.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
 import warnings
 from collections import defaultdict
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -146,16 +147,53 @@ class Storm:
         for kind, (change, _) in BAD.items():
             self.bad_audio(f"bad audio: {kind}", change)
         self.ends_well("two runs at once", Scene.run_twice, 2 * CHUNKS)
-        self.ends_well("the machine sleeps for an hour", Scene.sleep_an_hour, CHUNKS)
+        self.machine()
 
-    def one(self, name: str, faults: list[Fault]) -> None:
-        """A narration under `faults`, then without."""
+    def machine(self) -> None:
+        """What can be wrong with the machine that the pipeline runs on."""
+        from chaos_kit import Scene
+        from machine_kit import artifacts_refused, dying_ffmpeg, full_disk, no_temporary_folder
+
+        with tempfile.TemporaryDirectory(prefix="chaos-") as made:
+            folder = Path(made)
+            self.ends_well("the machine sleeps for an hour", Scene.sleep_an_hour, CHUNKS)
+            self.one("every artifact refused", [], artifacts_refused())
+            if sys.platform != "win32":
+                self.one("ffmpeg killed", [], NARRATION_FFMPEG=str(dying_ffmpeg(folder)))
+                self.gone("Prefect's server gone for good, then stopped", folder / "server")
+            self.one("no room on the disk", [], full_disk(), NARRATION_STORE=str(folder / "store"))
+            self.one("no temporary folder", [], no_temporary_folder(folder / "gone"))
+
+    def one(
+        self,
+        name: str,
+        faults: list[Fault],
+        trouble: AbstractContextManager[None] | None = None,
+        **env: str,
+    ) -> None:
+        """A narration under `faults`, in `trouble`, then without."""
         if time.monotonic() > self.give_up:
             return
         scene = self._scene()
+        scene.env |= env
         for fault in faults:
             fault.arrange(scene)
-        self._run(name, scene, CHUNKS + sum(fault.lost for fault in faults))
+        self._run(name, scene, CHUNKS + sum(fault.lost for fault in faults), trouble)
+
+    def gone(self, name: str, home: Path) -> None:
+        """A narration whose Prefect server goes for good, so that it is told to stop; then run again."""
+        from machine_kit import stopped_without_prefect
+
+        if time.monotonic() > self.give_up:
+            return
+        home.mkdir()
+        scene = self._scene()
+        env = dict(scene.env)
+        status, _ = stopped_without_prefect(scene, home, signal.SIGTERM)
+        self._require(status in {1, 130}, f"{name}: exit status {status}")
+        scene.env = env
+        unrecorded_or_cancelled = CHUNKS - len(scene.keys("/clips/", ".json"))
+        self._finish(name, scene, "stopped", CHUNKS + unrecorded_or_cancelled)
 
     def outage(self, seconds: float, home: Path) -> None:
         """A narration that loses endpoint, store and Prefect's server for so long."""
@@ -171,10 +209,13 @@ class Storm:
             self._run(name, scene, CHUNKS + 2)  # whose submissions may be on the way in that moment
         self._require("identical" in self.rows[name].outcomes, f"{name}: it was not waited out")
 
-    def _run(self, name: str, scene: Scene, allowed: int) -> None:
+    def _run(
+        self, name: str, scene: Scene, allowed: int, trouble: AbstractContextManager[None] | None = None
+    ) -> None:
         outcome = "identical"
         try:
-            scene.run()
+            with trouble or nullcontext():
+                scene.run()
         except NarrationError as error:
             outcome = f"failed: {type(error).__name__}"
             self._require(bool(error.remedy), f"{name}: no remedy in {error}")

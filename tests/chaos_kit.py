@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -256,7 +257,10 @@ class Scene:
 
     def published(self) -> Published:
         """What the world sees."""
-        return published_by(lambda key: self.read(f"{self.prefix}/{key}"), self.id)
+        store = self.env["NARRATION_STORE"]
+        if store.startswith("s3://"):
+            return published_by(lambda key: self.read(f"{self.prefix}/{key}"), self.id)
+        return published_by(lambda key: (Path(store) / key).read_bytes(), self.id)
 
     def leftovers(self) -> list[str]:
         """Job records that nobody needs any more."""

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import signal
 import sys
-import threading
-from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,10 +12,16 @@ from chaos_kit import (
     Scene,
     backstage,
     patience_in_seconds,
-    published_by,
     scene,
     swept,
     undisturbed,
+)
+from machine_kit import (
+    artifacts_refused,
+    dying_ffmpeg,
+    full_disk,
+    no_temporary_folder,
+    stopped_without_prefect,
 )
 from matrix_kit import CLIP, ENDPOINT, FOR_GOOD, MANIFEST, OTHER, STORE, WORKER, Fault
 from moments_kit import DAMAGE, KILLED, PHASES
@@ -28,8 +29,6 @@ from prefect_kit import RestartableServer
 from proxy_kit import does_first, falls_silent
 
 from narration.errors import NarrationError
-from narration.mastering.ffmpeg_process import find_ffmpeg
-from narration.store.atomic import place
 
 __all__ = ["backstage", "patience_in_seconds", "scene", "swept", "undisturbed"]  # fixtures
 
@@ -186,18 +185,8 @@ def test_a_run_whose_prefect_server_is_gone_for_good_ends_with_words_when_it_is_
     scene: Scene, tmp_path: Path, sent: signal.Signals
 ) -> None:
     """It says what it misses, keeps what is stored, and does not hang on what it cannot tell anybody."""
-    with RestartableServer(tmp_path) as prefect:
-        scene.env |= {
-            "PREFECT_API_URL": prefect.url,
-            "PREFECT_CLIENT_MAX_RETRIES": "1",
-        }  # of a minute's worth
-        gone = threading.Event()
-        scene.backstage.client.rule("POST", "/run$", does_first(prefect.end, does_first(gone.set)), skip=1)
-        process = scene.start()
-        assert gone.wait(120)
-        process.send_signal(sent)
-        _, told = process.communicate(timeout=120)
-    assert process.returncode in {1, 130}, told
+    status, told = stopped_without_prefect(scene, tmp_path, sent)
+    assert status in {1, 130}, told
     assert "narrate: the Prefect server at" in told or "narrate: stopped" in told, told
 
 
@@ -223,20 +212,13 @@ def test_a_store_that_never_answers_is_asked_again(
 
 
 def test_a_full_disk_stops_the_run_by_name_and_what_was_paid_is_still_had(
-    scene: Scene, undisturbed: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, undisturbed: Published, tmp_path: Path
 ) -> None:
     """No room for a clip: the message says so, and with room again nothing is paid twice."""
     store = tmp_path / "store"
     scene.env["NARRATION_STORE"] = str(store)
-    clips = count()
-
-    def full(path: Path, write: Callable[[Path], object]) -> None:
-        place(path, _half_then_no_room if path.suffix == ".flac" and next(clips) else write)
-
-    with monkeypatch.context() as disk:
-        disk.setattr("narration.store.folder.place", full)
-        with pytest.raises(NarrationError) as failure:
-            scene.run()
+    with full_disk(), pytest.raises(NarrationError) as failure:
+        scene.run()
     assert "no room left" in str(failure.value)
     assert "free some" in str(failure.value)
     assert "chunk 2" in str(failure.value)
@@ -244,25 +226,13 @@ def test_a_full_disk_stops_the_run_by_name_and_what_was_paid_is_still_had(
     assert not list(store.rglob("*.part"))
     assert scene.run()["synthesized"] == 3
     assert scene.backstage.jobs == CHUNKS
-    assert published_by(lambda key: (store / key).read_bytes(), scene.id) == undisturbed
+    assert scene.published() == undisturbed
 
 
-def _half_then_no_room(partial: Path) -> None:
-    partial.write_bytes(b"half of")
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_a_page_that_cannot_be_shown_costs_no_narration(
-    scene: Scene, undisturbed: Published, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_that_cannot_be_shown_costs_no_narration(scene: Scene, undisturbed: Published) -> None:
     """Prefect refuses every artifact; the narration is made and published all the same."""
-
-    async def refuse(**_: object) -> None:
-        raise ConnectionError("refused")
-
-    for kind in ("progress", "table", "markdown"):
-        monkeypatch.setattr(f"tasks.report.acreate_{kind}_artifact", refuse)
-    scene.run()
+    with artifacts_refused():
+        scene.run()
     assert scene.published() == undisturbed
     assert scene.backstage.jobs == CHUNKS
 
@@ -272,28 +242,19 @@ def test_an_ffmpeg_that_is_killed_is_started_again(
     scene: Scene, undisturbed: Published, tmp_path: Path
 ) -> None:
     """The first time that it is to work it dies, as where memory is short; the narration does not."""
-    dying, died = tmp_path / "ffmpeg", tmp_path / "died"
-    dying.write_text(
-        f"#!/bin/sh\n"
-        f'case "$*" in *pipe:*) [ -e "{died}" ] || {{ : > "{died}"; kill -9 $$; }} ;; esac\n'
-        f'exec "{find_ffmpeg()}" "$@"\n'
-    )
-    dying.chmod(0o755)
-    scene.env["NARRATION_FFMPEG"] = str(dying)
+    scene.env["NARRATION_FFMPEG"] = str(dying_ffmpeg(tmp_path))
     scene.run()
-    assert died.exists()
+    assert (tmp_path / "died").exists()
     assert scene.published() == undisturbed
     assert scene.backstage.jobs == CHUNKS
 
 
 def test_a_machine_without_a_place_for_the_master_says_where_one_is_wanted(
-    scene: Scene, undisturbed: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, undisturbed: Published, tmp_path: Path
 ) -> None:
     """Every clip is stored by then, and the next run pays nothing."""
-    with monkeypatch.context() as machine:
-        machine.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-        with pytest.raises(NarrationError) as failure:
-            scene.run()
+    with no_temporary_folder(tmp_path / "gone"), pytest.raises(NarrationError) as failure:
+        scene.run()
     assert "cannot be put together in the temporary folder" in str(failure.value)
     assert "TMPDIR" in str(failure.value)
     assert failure.value.clips_stored
