@@ -20,11 +20,11 @@ import sys
 import tempfile
 import time
 import warnings
-from collections import defaultdict
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from ledger import Ledger
 
 from narration.errors import NarrationError
 
@@ -41,25 +41,6 @@ REQUESTS: dict[Literal["s3", "client"], int] = {
     "s3": 75,
     "client": 20,
 }  # of one narration, about: where a kill may strike
-
-
-@dataclass
-class Row:
-    """What was seen of one fault, or of several at once."""
-
-    outcomes: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    paid: list[int] = field(default_factory=list)
-    allowed: int = CHUNKS
-
-    def note(self, outcome: str, paid: int) -> None:
-        """One more narration."""
-        self.outcomes[outcome] += 1
-        self.paid.append(paid)
-
-    def cells(self) -> tuple[str, str, str]:
-        """Outcomes, jobs paid at most, jobs allowed."""
-        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
-        return outcomes, str(max(self.paid)), str(self.allowed)
 
 
 def main() -> int:
@@ -96,8 +77,7 @@ class Storm:
         self.asked = asked
         self.dice = random.Random(asked.seed)
         self.give_up = time.monotonic() + 60 * asked.minutes
-        self.rows: defaultdict[str, Row] = defaultdict(Row)
-        self.broken: list[str] = []
+        self.ledger = Ledger()
         self.backstage = Backstage()
         self.prefect_url = ""
 
@@ -128,8 +108,8 @@ class Storm:
             pauses.close()
             if self.asked.outage:
                 self.outage(self.asked.outage, home / "restarted")
-        self.print_table()
-        return 1 if self.broken else 0
+        self.ledger.print_table(self.asked.seed)
+        return 1 if self.ledger.broken else 0
 
     def each(self, faults: list[Fault]) -> None:
         """All of the matrix, one thing at a time."""
@@ -190,7 +170,7 @@ class Storm:
         scene = self._scene()
         env = dict(scene.env)
         status, _ = stopped_without_prefect(scene, home, signal.SIGTERM)
-        self._require(status in {1, 130}, f"{name}: exit status {status}")
+        self.ledger.require(status in {1, 130}, f"{name}: exit status {status}")
         scene.env = env
         unrecorded_or_cancelled = CHUNKS - len(scene.keys("/clips/", ".json"))
         self._finish(name, scene, "stopped", CHUNKS + unrecorded_or_cancelled)
@@ -207,7 +187,7 @@ class Storm:
             outage(scene, seconds, prefect.restart_soon)
             name = f"network gone for {seconds:g} s"
             self._run(name, scene, CHUNKS + 2)  # whose submissions may be on the way in that moment
-        self._require("identical" in self.rows[name].outcomes, f"{name}: it was not waited out")
+        self.ledger.require("identical" in self.ledger.rows[name].outcomes, f"{name}: it was not waited out")
 
     def _run(
         self, name: str, scene: Scene, allowed: int, trouble: AbstractContextManager[None] | None = None
@@ -218,10 +198,10 @@ class Storm:
                 scene.run()
         except NarrationError as error:
             outcome = f"failed: {type(error).__name__}"
-            self._require(bool(error.remedy), f"{name}: no remedy in {error}")
+            self.ledger.require(bool(error.remedy), f"{name}: no remedy in {error}")
         except Exception as error:  # noqa: BLE001  # anything else is what this looks for
             outcome = f"broke: {error!r}"
-            self.broken.append(f"{name}: {error!r}")
+            self.ledger.broken.append(f"{name}: {error!r}")
         self._finish(name, scene, outcome, allowed)
 
     def ends_well(
@@ -235,7 +215,7 @@ class Storm:
             run(scene)
         except Exception as error:  # noqa: BLE001  # anything is too much
             outcome = f"broke: {error!r}"
-            self.broken.append(f"{name}: {error!r}")
+            self.ledger.broken.append(f"{name}: {error!r}")
         self._finish(name, scene, outcome, allowed, identical=identical)
 
     def cancel(self, name: str, moment: Moment) -> None:
@@ -244,7 +224,7 @@ class Storm:
             return
         scene = self._scene()
         scene.cancel_at(moment)
-        self._require(self.backstage.unfinished == 0, f"{name}: a job is still spoken")
+        self.ledger.require(self.backstage.unfinished == 0, f"{name}: a job is still spoken")
         scene.let_writes_land()
         missing = CHUNKS - len(scene.keys("/clips/", ".json"))
         self._finish(name, scene, "identical", CHUNKS + missing)
@@ -270,7 +250,7 @@ class Storm:
             report = scene.run()
             chunk = scene.published().manifest["chunks"][1]
             told = (report["flagged"], chunk["attempt"], len(chunk["refused"]))
-            self._require(told == ([], 2, 1), f"{name}: {told}")
+            self.ledger.require(told == ([], 2, 1), f"{name}: {told}")
 
         self.ends_well(name, run, CHUNKS + 1, identical=False)
 
@@ -300,39 +280,19 @@ class Storm:
         try:
             scene.run()
             if identical:
-                self._require(scene.published() == self.reference, f"{name}: not identical")
+                self.ledger.require(scene.published() == self.reference, f"{name}: not identical")
         except Exception as error:  # noqa: BLE001  # as above
-            self.broken.append(f"{name}: the rerun broke: {error!r}")
+            self.ledger.broken.append(f"{name}: the rerun broke: {error!r}")
         paid += self.backstage.jobs
-        self._require(paid <= allowed, f"{name}: {paid} jobs paid, {allowed} allowed")
-        self._require(not scene.leftovers(), f"{name}: job records left")
-        row = self.rows[name]
-        row.allowed = max(row.allowed, allowed)
-        row.note(outcome, paid)
-        print(f"{name}: {outcome}, {paid} jobs", file=sys.stderr, flush=True)
+        self.ledger.require(paid <= allowed, f"{name}: {paid} jobs paid, {allowed} allowed")
+        self.ledger.require(not scene.leftovers(), f"{name}: job records left")
+        self.ledger.note(name, outcome, paid, allowed)
 
     def _scene(self) -> Scene:
         from chaos_kit import Scene
 
         self.backstage.settle()
         return Scene(self.backstage, self.prefect_url)
-
-    def _require(self, held: bool, otherwise: str) -> None:
-        if not held:
-            self.broken.append(otherwise)
-
-    def print_table(self) -> None:
-        """Markdown, as in the README."""
-        print("| fault | outcome, then the rerun | jobs paid for 4 chunks | allowed |\n|---|---|---|---|")
-        for name, row in self.rows.items():
-            print(f"| {name} | " + " | ".join(row.cells()) + " |")
-        count = sum(len(row.paid) for row in self.rows.values())
-        paid = sum(sum(row.paid) for row in self.rows.values())
-        print(
-            f"\nseed {self.asked.seed}: {count} narrations, {paid} jobs, {len(self.broken)} promises broken"
-        )
-        for promise in self.broken:
-            print(f"BROKEN {promise}")
 
 
 if __name__ == "__main__":
