@@ -18,7 +18,7 @@ check: $(VENV)/.development
 	$(BIN)/pytest -q tests/test_architecture.py
 
 audit: $(VENV)/.development
-	$(BIN)/pip install --quiet pip-audit
+	$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:
