@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 from flows import terminal
@@ -21,8 +24,8 @@ LOOK_SECONDS = 10.0  # a busy server may take its time
 def run_flow(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
     """Run a flow to its end, its progress shown; what Prefect refuses is `InputError` or `SettingsError`.
 
-    SIGTERM, which Prefect makes an exception of its own, is `KeyboardInterrupt` as Ctrl-C is. `flow`
-    imports Prefect, which reads its settings at that moment.
+    SIGTERM is `KeyboardInterrupt` as Ctrl-C is. `flow` imports Prefect, which reads its settings at
+    that moment.
     """
     _prepare_prefect()
     from flows.prefect_server import provide_server  # noqa: PLC0415  # uvicorn, which `plan` does without
@@ -36,7 +39,7 @@ def run_flow(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[st
     )
 
     try:
-        with terminal.progress_bar():
+        with terminal.progress_bar(), _sigterm_as_ctrl_c():
             return asyncio.run(_run(flow))
     except ParameterTypeError as error:
         raise InputError(" ".join(str(error).split())[:500]) from None
@@ -82,6 +85,20 @@ def _server_answers() -> bool:
         return httpx.get(f"{os.environ['PREFECT_API_URL']}/health", timeout=LOOK_SECONDS).is_success
     except httpx.HTTPError:
         return False
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """What Prefect makes an exception of its own within a flow, and sends again at the flow's end."""
+
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def _run(flow: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:

@@ -113,6 +113,34 @@ def test_a_run_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None:
     assert not [line for line in told if line.startswith("Traceback") or " | ERROR" in line]
 
 
+TERMINATED = """
+import os, signal
+from flows.in_process import run_flow
+
+async def run():
+    from prefect import flow
+
+    @flow
+    async def terminated():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    return await terminated()
+
+try:
+    run_flow(run)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGTERM")
+def test_a_run_that_is_terminated_within_its_flow_still_has_its_last_word(place: Place) -> None:
+    """Prefect ends such a flow by sending the signal again, to whoever had it before."""
+    command = [sys.executable, "-c", TERMINATED]
+    done = subprocess.run(command, env=place.env, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+
+
 def test_plan_tells_what_would_be_made_without_making_it(place: Place) -> None:
     """Planning writes nothing, asks only the store, and counts chunks from 1."""
     script = place.write("four.md", FOUR_CHUNKS)
