@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from flows import terminal
 from narration.errors import InputError, SettingsError
@@ -65,26 +67,29 @@ def leave(status: int) -> NoReturn:
     Prefect goes on telling them one after the other, with minutes of patience for each. For a server
     that is gone nobody should wait.
     """
-    if "prefect" in sys.modules:
-        threading.Thread(target=_end_unless_heard, args=(status,), daemon=True).start()
+    address = os.environ.get("PREFECT_API_URL")
+    if "prefect" in sys.modules and address:
+        threading.Thread(target=_end_unless_heard, args=(status, address), daemon=True).start()
     sys.exit(status)
 
 
-def _end_unless_heard(status: int) -> None:
+def _end_unless_heard(status: int, address: str) -> None:
     looks = 0
     while looks < LOOKS:
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        looks = 0 if _server_answers() else looks + 1
+        looks = 0 if _is_there(address) else looks + 1
     os._exit(status)
 
 
-def _server_answers() -> bool:
-    import httpx  # noqa: PLC0415  # as above
-
+def _is_there(address: str) -> bool:
+    """Whether anybody listens there; what a server answers depends on its keys and certificates."""
+    url = urlsplit(address)
+    port = url.port or (443 if url.scheme == "https" else 80)
     try:
-        return httpx.get(f"{os.environ['PREFECT_API_URL']}/health", timeout=LOOK_SECONDS).is_success
-    except httpx.HTTPError:
+        socket.create_connection((url.hostname or "", port), LOOK_SECONDS).close()
+    except OSError:
         return False
+    return True
 
 
 @contextmanager
