@@ -90,7 +90,7 @@ def _retake(given: argparse.Namespace, settings: Settings) -> int:
 
 def _override(entry: str) -> tuple[int, str]:
     number, equals, text = entry.partition("=")
-    if not equals or not number.strip().isdigit() or not text.strip():
+    if not equals or not number.strip().isdecimal() or not text.strip():
         raise InputError(
             f"--text {entry[:40]!r} is not CHUNK=TEXT", remedy='for example --text "3=Other words."'
         )

@@ -93,6 +93,7 @@ def test_a_plan_has_the_fields_that_programs_rely_on(
     [
         (["retake", "intro", "1", "--text", "nonsense"], "CHUNK=TEXT"),
         (["retake", "intro", "1", "--text", "1=   "], "CHUNK=TEXT"),
+        (["retake", "intro", "1", "--text", "²=Other words."], "CHUNK=TEXT"),  # a digit, and no number
         (["plan", "my script.md", "--id", "-x"], "id"),
         (["plan", "my script.md", "--id", ""], "narration id"),
         (["run", "my script.md", "--max-cost", "0"], "--max-cost: '0'"),
