@@ -11,13 +11,16 @@ from collections.abc import Iterator
 
 import pysbd
 
+from narration.chunking.german import goes_on_in_german
 from narration.chunking.punctuation import (
     APOSTROPHES,
     CLOSERS,
     CLOSING,
+    COLONS,
     ENCLOSERS,
     OTHER_STOPS,
     STOPS,
+    WIDE_COLONS,
     WIDE_STOPS,
 )
 from narration.script.paragraph import is_speakable
@@ -41,6 +44,8 @@ _ANY_END = re.compile(rf"[{STOPS}{WIDE_STOPS}{OTHER_STOPS})].")
 _PLAIN_END = re.compile(rf"[{STOPS}]{CLOSING} |[{WIDE_STOPS}]{CLOSING}")
 _PERIOD = re.compile(rf"[.…]{CLOSING} $")
 _NUMBERED = re.compile(r"\b(?:approx|ca?|ch|chap|eq|est|figs|sect|tab|vols?)\. $", re.IGNORECASE)
+_ITEM = re.compile(r"(\d{1,3}|[A-Za-z])\. ")
+_BEFORE_ITEM = re.compile(rf"[{STOPS}{WIDE_STOPS}{OTHER_STOPS}{COLONS}{WIDE_COLONS}]{CLOSING} $")
 _LOOKBACK = 16  # characters before a boundary that tell whether it is one
 
 _SEGMENTER = pysbd.Segmenter(language="en", clean=False)
@@ -81,7 +86,9 @@ def _is_boundary(paragraph: str, start: int, *, cased: bool) -> bool:
         return _WIDE_END.search(before) is not None
     if cased and _PERIOD.search(before) and paragraph[start : start + 1].islower():
         return False  # "approx. five": an abbreviation, whether pysbd knows it or not
-    return not (_NUMBERED.search(before) and paragraph[start : start + 1].isdecimal())
+    if _NUMBERED.search(before) and paragraph[start : start + 1].isdecimal():
+        return False
+    return not goes_on_in_german(before, paragraph, start)
 
 
 def _other_starts(paragraph: str) -> Iterator[int]:
@@ -127,7 +134,30 @@ def _starts_in(window: str, within_quotes: bool) -> list[int]:
         starts.append(_skip(window, _skip(window, at, CLOSERS), " "))
     if masked[at:].strip():
         return _plain_starts(masked)
-    return [start for start in starts if start < len(window)]
+    return [start for start in _unlisted(window, starts) if start < len(window)]
+
+
+def _unlisted(window: str, starts: list[int]) -> Iterator[int]:
+    """`starts`, but that a number which closes a sentence begins none.
+
+    pysbd takes "level 1. The rest reached level 2. Then" for a list. A list's first item stands
+    where a sentence or a clause ended, and its others carry the next number or letter.
+    """
+    item = _ITEM.match(window)
+    last = _ordinal(item[1]) if item else None
+    for start in starts:
+        item = _ITEM.match(window, start)
+        if item is None:
+            yield start
+        elif _BEFORE_ITEM.search(window[max(0, start - _LOOKBACK) : start]) or _ordinal(item[1]) - 1 == last:
+            last = _ordinal(item[1])
+            yield start
+        else:
+            yield item.end()
+
+
+def _ordinal(label: str) -> int:
+    return int(label) if label.isdecimal() else ord(label)
 
 
 def _plain_starts(window: str) -> list[int]:
