@@ -210,6 +210,19 @@ def test_lines_are_even_and_break_where_clauses_end() -> None:
     assert abs(width(block[0]) - width(block[1])) <= 6
 
 
+@pytest.mark.parametrize(
+    ("sentence", "together"),
+    [
+        ("The cathode cracks, e.g. when it is charged above 4.2 V.", "e.g. when"),
+        ("Bei einer Höhe von 8,5 km sind es noch ca. 30 %.", "8,5 km"),
+        ("They all came from the St. Louis of small and quiet streets.", "St. Louis"),
+    ],
+)
+def test_what_is_read_as_one_stays_on_one_line(sentence: str, together: str) -> None:
+    """No line ends between a number and its unit, or after an abbreviation, whose period ends nothing."""
+    assert together in " | ".join("\n".join(block) for block in caption_blocks(sentence))
+
+
 @pytest.mark.parametrize("length", range(12, 40))
 def test_japanese_wraps_between_characters(length: int) -> None:
     """Text without spaces breaks between wide characters, two columns each, never before its marks."""

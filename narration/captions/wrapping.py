@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ _TAGS = range(0xE0020, 0xE0080)
 _HANGUL_INNER = range(0x1160, 0x1200)  # vowels and finals that join the consonant before
 _CLOSING = frozenset(",.;:!?)]}»”’…、。，．！？；：」』）】〉》ー々")  # noqa: RUF001  never begin a line
 _CLAUSE_ENDS = frozenset(",.;:!?)…—–、。，！？；：")  # noqa: RUF001  a line ends best after these
+
+_ABBREVIATION = re.compile(r"(?!\W*[ap]\.m\.)\W*(?:(?:\w\.)*\w|[A-Z][a-z]{1,2}|Prof|Sept)\.")
+"""What no sentence ends in, short of the whole: "e.g.", "U.S.", "z.", "St.", "Dec."."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,18 @@ class _Row:
 
     def ends_clause(self, last: int) -> bool:
         """Whether the token before `last` ends a clause, or all."""
-        return last == len(self.tokens) or self.tokens[last - 1].text[-1] in _CLAUSE_ENDS
+        if last == len(self.tokens):
+            return True
+        return self.tokens[last - 1].text[-1] in _CLAUSE_ENDS and not self.clings(last)
+
+    def clings(self, last: int) -> bool:
+        """Whether `last` is read with the token before: "e.g. iron", "Dr. Who", "25 °C"."""
+        if last == len(self.tokens) or not self.tokens[last].spaced:
+            return False
+        before, after = self.tokens[last - 1].text, self.tokens[last].text
+        if _ABBREVIATION.fullmatch(before):
+            return True
+        return before[-1].isdecimal() and not after[0].isdecimal() and len(after.rstrip(".,;:!?)")) <= 3
 
     def line_end(self, first: int) -> int:
         """One past the last token that fits on a line beginning at `first`."""
@@ -153,7 +168,7 @@ def _blocks(row: _Row) -> Iterator[tuple[int, int]]:
 def _cost(row: _Row, first: int, last: int) -> float:
     """One per caption, plus emptiness squared, less a little for ending where a clause does."""
     emptiness = 1 - row.width(first, last) / (LINE_WIDTH * MAX_LINES)
-    return 1 + emptiness**2 + (0 if row.ends_clause(last) else 0.15)
+    return 1 + emptiness**2 + (0 if row.ends_clause(last) else 0.15) + 0.15 * row.clings(last)
 
 
 def _lines(row: _Row, first: int, last: int) -> tuple[str, ...]:
@@ -168,7 +183,7 @@ def _lines(row: _Row, first: int, last: int) -> tuple[str, ...]:
 
     def raggedness(middle: int) -> int:
         uneven = abs(row.width(first, middle) - row.width(middle, last))
-        return uneven - (8 if row.ends_clause(middle) else 0)
+        return uneven - (8 if row.ends_clause(middle) else 0) + 8 * row.clings(middle)
 
     middle = min(middles or [row.line_end(first)], key=raggedness)
     return row.text(first, middle), row.text(middle, last)
