@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     retake = commands.add_parser("retake", help="speak some chunks of a narration again")
     retake.add_argument("id", help="the narration's id")
     retake.add_argument("chunks", type=_number, nargs="+", metavar="CHUNK", help="chunk numbers, from 1")
-    retake.add_argument("--seed", type=int, help="seed of the new takes; default: derived from the take")
+    retake.add_argument("--seed", type=_seed, help="seed of the new takes; default: derived from the take")
     retake.add_argument(
         "--text", action="append", default=[], metavar="CHUNK=TEXT", help="other words for a chunk"
     )
@@ -110,4 +110,10 @@ def _usd(text: str) -> float:
 def _number(text: str) -> int:
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)

@@ -101,6 +101,7 @@ def test_a_plan_has_the_fields_that_programs_rely_on(
         (["run", "my script.md", "--max-cost", "cheap"], "--max-cost: 'cheap'"),
         (["retake", "intro", "0"], "'0' is not a number from 1"),
         (["retake", "intro", "1", "--take", "-1"], "'-1' is not a number from 1"),
+        (["retake", "intro", "1", "--seed", "-1"], "'-1' is not a whole number from 0"),
         (["plan", "nothing.md"], "nothing.md"),
         (["voice", "add", "me", "--sample", "nothing.wav", "--transcript", "Words."], "nothing.wav"),
         (["voice", "check", "me"], "me"),
