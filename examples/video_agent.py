@@ -4,7 +4,7 @@
 
 A script that is a file here is put into the store and asked for by its content, so that an
 edited one is another request. PREFECT_API_URL names the server; NARRATION_STORE, with
-credentials where it needs them, the store.
+credentials where it needs them, the store. NARRATION_ENGINE stands for --engine.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def read_manifest(narration_id: str, engine: str | None) -> dict[str, Any]:
     published = f"{narration_id}-draft" if engine == "draft" else narration_id
     found = open_store(read_settings().store).read_manifest(published)
     if found is None:
-        raise LookupError(f"{published} is not published")
+        raise LookupError(
+            f"{published} is not published in this store (name the store and the engine of the workers: "
+            "NARRATION_STORE, and --engine draft if they speak with the draft voice)"
+        )
     manifest: dict[str, Any] = json.loads(found[0])
     return manifest
 
@@ -84,7 +87,8 @@ def main() -> int:
     parser.add_argument("--engine", choices=["higgs", "draft"])
     parser.add_argument("--retry", action="store_true", help="if this request failed before, try it again")
     given = parser.parse_args()
-    run = start(reference_to(given.script), given.narration_id, given.engine)
+    engine = given.engine or read_settings().engine
+    run = start(reference_to(given.script), given.narration_id, engine)
     if given.retry and run.state is not None and run.state.is_final() and not run.state.is_completed():
         try_again(run)
     run = finish(run)
@@ -92,7 +96,11 @@ def main() -> int:
     if not run.state.is_completed():
         print(f"{run.name} ({run.id}) ended {run.state.name}: {run.state.message}", file=sys.stderr)
         return 1
-    manifest = read_manifest(given.narration_id, given.engine)
+    try:
+        manifest = read_manifest(given.narration_id, engine)
+    except LookupError as error:
+        print(f"{run.name} ({run.id}) is done, but {error}", file=sys.stderr)
+        return 1
     essentials = {
         "run": str(run.id),
         "duration": manifest["duration"],

@@ -120,7 +120,7 @@ def video_agent(deployed: Deployed, name: str, *options: str) -> subprocess.Pope
     path.write_text(script(name), encoding="utf-8")
     example = ROOT / "examples" / "video_agent.py"
     return subprocess.Popen(
-        [sys.executable, str(example), str(path), f"by-{name}", "--engine", "draft", *options],
+        [sys.executable, str(example), str(path), f"by-{name}", *options],
         env=prefect_env(deployed.home, deployed.api_url, **deployed.env),
         cwd=deployed.home,
         stdout=subprocess.PIPE,
