@@ -256,7 +256,7 @@ def test_a_script_is_kept_under_its_content(store: Store) -> None:
 
 def test_a_missing_or_huge_script_is_named(store: Store) -> None:
     """What is not there, and what is too large to be a script, is refused by its key."""
-    with pytest.raises(ScriptError, match=r"no script inbox/none\.md"):
+    with pytest.raises(ScriptError, match=r"no script inbox/none\.md \(put it there"):
         store.read_script("inbox/none.md")
     store._objects.put("inbox/long.md", b"x" * 101, content_type="text/plain")
     with pytest.raises(ScriptError, match="101 bytes are more than the 100"):

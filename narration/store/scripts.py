@@ -68,4 +68,7 @@ class ScriptShelf(Shelf):
         return target
 
     def _missing(self, key: str) -> ScriptError:
-        return ScriptError(f"{self._objects.location} holds no script {key}")
+        return ScriptError(
+            f"{self._objects.location} holds no script {key}",
+            remedy="put it there, under inbox/ or scripts/, or name one that is there",
+        )
