@@ -98,7 +98,7 @@ def progress_bar() -> Iterator[None]:
 
 def describe_plan(plan: Plan) -> str:
     """The plan for a person: chunks, then totals with the price's inputs."""
-    rows = [("#", "", "chars", "then", "text")]
+    rows = [("#", "", "chars", "pause", "text")]
     for planned in plan.chunks:
         text = planned.text if len(planned.text) <= 68 else planned.text[:67] + "…"
         mark = "cached" if planned.clip else "new"
