@@ -31,8 +31,8 @@ from narration.errors import NarrationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chaos_kit import Moment, Scene
     from matrix_kit import Fault
+    from scene_kit import Moment, Scene
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -83,9 +83,10 @@ class Storm:
 
     def run(self) -> int:
         """Everything, then the table."""
-        from chaos_kit import Scene, short_pauses
+        from chaos_kit import short_pauses
         from matrix_kit import ENDPOINT, OTHER, STORE, WORKER
         from prefect_kit import running_server
+        from scene_kit import Scene
 
         faults = [*ENDPOINT, *WORKER, *STORE, *OTHER]
         with ExitStack() as stack:
@@ -114,9 +115,9 @@ class Storm:
     def each(self, faults: list[Fault]) -> None:
         """All of the matrix, one thing at a time."""
         from bad_audio_kit import BAD
-        from chaos_kit import Scene
         from matrix_kit import HANGING
         from moments_kit import DAMAGE, PHASES
+        from scene_kit import Scene
 
         for fault in [*faults, HANGING]:
             self.one(fault.name, [fault])
@@ -131,8 +132,8 @@ class Storm:
 
     def machine(self) -> None:
         """What can be wrong with the machine that the pipeline runs on."""
-        from chaos_kit import Scene
         from machine_kit import artifacts_refused, dying_ffmpeg, full_disk, no_temporary_folder
+        from scene_kit import Scene
 
         with tempfile.TemporaryDirectory(prefix="chaos-") as made:
             folder = Path(made)
@@ -265,8 +266,8 @@ class Storm:
 
     def _kills(self) -> list[tuple[str, Moment]]:
         """The moments that the matrix names, and random ones."""
-        from chaos_kit import Moment
         from moments_kit import KILLED
+        from scene_kit import Moment
 
         kills = [(f"pipeline killed {name}", moment) for name, moment in KILLED.items()]
         while len(kills) < self.asked.kills:
@@ -289,7 +290,7 @@ class Storm:
         self.ledger.note(name, outcome, paid, allowed)
 
     def _scene(self) -> Scene:
-        from chaos_kit import Scene
+        from scene_kit import Scene
 
         self.backstage.settle()
         return Scene(self.backstage, self.prefect_url)

@@ -22,7 +22,7 @@ from narration.store import atomic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chaos_kit import Scene
+    from scene_kit import Scene
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
-from chaos_kit import Scene
 from proxy_kit import (
     UNTOUCHED,
     Action,
@@ -30,6 +29,7 @@ from proxy_kit import (
     sends_instead,
     stalls,
 )
+from scene_kit import Scene
 
 HTML = b"<html><body><h1>Attention Required!</h1> Ray ID: 7</body></html>"
 ALWAYS = 1_000_000

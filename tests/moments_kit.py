@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chaos_kit import Moment, Scene
 from matrix_kit import CLIP, MANIFEST, RECORD, SIDECAR
+from scene_kit import Moment, Scene
 
 PHASES = {
     "planning": Moment("s3", "GET", MANIFEST),

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from bad_audio_kit import BAD, of_waveform, posts
-from chaos_kit import Scene, backstage, patience_in_seconds, scene, swept, undisturbed
+from chaos_kit import backstage, patience_in_seconds, scene, swept, undisturbed
 from matrix_kit import DONE, second_job_ends
 from proxy_kit import sends_instead
+from scene_kit import Scene
 
 from narration.errors import ChunksFailed
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from chaos_kit import (
-    Published,
-    Scene,
     backstage,
     patience_in_seconds,
     scene,
@@ -27,6 +25,7 @@ from matrix_kit import CLIP, ENDPOINT, FOR_GOOD, MANIFEST, OTHER, STORE, WORKER,
 from moments_kit import DAMAGE, KILLED, PHASES
 from prefect_kit import RestartableServer
 from proxy_kit import does_first, falls_silent
+from scene_kit import Published, Scene
 
 from narration.errors import NarrationError
 
