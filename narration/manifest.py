@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from narration.contract import Sha256
 from narration.errors import StoreRefused
+from narration.facts import Facts
 
 SCHEMA_VERSION = 1
 
@@ -21,15 +22,6 @@ class _Entry(BaseModel):
     """Base of all entries: frozen; unknown fields of a later minor writer are kept out, not refused."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-def _is_json(value: dict[str, Any]) -> dict[str, Any]:
-    """Infinity is no JSON, though readers make it of 1e999: published again, the manifest would be none."""
-    json.dumps(value, allow_nan=False)
-    return value
-
-
-_Facts = Annotated[dict[str, Any], AfterValidator(_is_json)]
 
 
 class VoiceEntry(_Entry):
@@ -104,7 +96,7 @@ class ChunkEntry(_Entry):
     cached: bool
     execution_seconds: float = 0.0
     model: str
-    engine: _Facts = Field(default_factory=dict)
+    engine: Facts = Field(default_factory=dict)
 
 
 class CueEntry(_Entry):
@@ -140,7 +132,7 @@ class Manifest(_Entry):
     voice: VoiceEntry | None
     script_key: str
     script_sha256: Sha256
-    settings: _Facts
+    settings: Facts
     fingerprint: Sha256  # of everything the master and captions were made from
     sample_rate: int
     samples: int

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 from typing_extensions import TypedDict
 
 from narration.contract import Sha256
 from narration.errors import Damaged, StoreUnavailable
+from narration.facts import Facts
 from narration.store.layout import audio_key, sidecar_key
 from narration.store.objects import PARALLEL_READS, Shelf
 
@@ -75,16 +75,9 @@ class ClipSidecar:
     created: UtcTime
     job: ClipJob | None = None
     timings: dict[str, float] = Field(default_factory=dict)
-    engine: dict[str, Any] = Field(default_factory=dict)
+    engine: Facts = Field(default_factory=dict)
     quality: ClipQuality = Field(default_factory=ClipQuality)
     refused: list[RefusedAttempt] = Field(default_factory=list)
-
-    @field_validator("engine")
-    @classmethod
-    def _is_json(cls, engine: dict[str, Any]) -> dict[str, Any]:
-        """Infinity is no JSON, though readers take it: published, it would become null."""
-        json.dumps(engine, allow_nan=False)
-        return engine
 
     def to_json(self) -> bytes:
         """The sidecar as it is stored."""
