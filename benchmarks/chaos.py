@@ -169,10 +169,8 @@ class Storm:
             return
         home.mkdir()
         scene = self._scene()
-        env = dict(scene.env)
         status, _ = stopped_without_prefect(scene, home, signal.SIGTERM)
         self.ledger.require(status in {1, 130}, f"{name}: exit status {status}")
-        scene.env = env
         unrecorded_or_cancelled = CHUNKS - len(scene.keys("/clips/", ".json"))
         self._finish(name, scene, "stopped", CHUNKS + unrecorded_or_cancelled)
 

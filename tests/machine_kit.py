@@ -81,6 +81,7 @@ def stopped_without_prefect(scene: Scene, home: Path, sent: signal.Signals) -> t
 
     Returns its exit status, and what it said.
     """
+    env = dict(scene.env)
     with RestartableServer(home) as prefect:
         scene.env |= {
             "PREFECT_API_URL": prefect.url,
@@ -92,4 +93,5 @@ def stopped_without_prefect(scene: Scene, home: Path, sent: signal.Signals) -> t
         assert gone.wait(120)
         process.send_signal(sent)
         _, told = process.communicate(timeout=120)
+    scene.env = env
     return process.returncode, told

@@ -181,12 +181,19 @@ def test_a_prefect_server_restarted_in_mid_run_costs_nothing(
 @pytest.mark.skipif(sys.platform == "win32", reason="one process cannot send another Ctrl-C there")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_whose_prefect_server_is_gone_for_good_ends_with_words_when_it_is_stopped(
-    scene: Scene, tmp_path: Path, sent: signal.Signals
+    scene: Scene, undisturbed: Published, tmp_path: Path, sent: signal.Signals
 ) -> None:
     """It says what it misses, keeps what is stored, and does not hang on what it cannot tell anybody."""
     status, told = stopped_without_prefect(scene, tmp_path, sent)
     assert status in {1, 130}, told
     assert "narrate: the Prefect server at" in told or "narrate: stopped" in told, told
+    assert "Traceback" not in told
+    missing = CHUNKS - len(scene.keys("/clips/", ".json"))
+    paid = scene.backstage.jobs
+    scene.backstage.settle()
+    assert scene.run()["failed"] == 0
+    assert scene.published() == undisturbed
+    assert paid + scene.backstage.jobs <= CHUNKS + missing
 
 
 def test_a_machine_that_slept_an_hour_finds_its_clips(scene: Scene, undisturbed: Published) -> None:
