@@ -33,19 +33,20 @@ FROM base AS gpu-worker
 # layers over 10 GB, and the published model is one file of 11.5 GB. The four steps share one
 # download by the cache mount; joined into one step, as a linter may advise, they would be one layer.
 RUN pip install huggingface_hub==2.4.0
-COPY gpu_worker/__init__.py gpu_worker/models.py gpu_worker/shards.py gpu_worker/fetch.py gpu_worker/models.toml gpu_worker/
+COPY gpu_worker/__init__.py gpu_worker/
+COPY gpu_worker/checkpoints/ gpu_worker/checkpoints/
 # Needed only while models.toml names no revision; without either, the build stops and says so.
 ARG MODEL_REVISION
 ARG CODEC_REVISION
 # A mirror of the hub, where the hub itself is out of reach.
 ARG HF_ENDPOINT
-RUN --mount=type=cache,target=/hub python -m gpu_worker.fetch --cache /hub --models /models --part 1/4
+RUN --mount=type=cache,target=/hub python -m gpu_worker.checkpoints.fetch --cache /hub --models /models --part 1/4
 # hadolint ignore=DL3059
-RUN --mount=type=cache,target=/hub python -m gpu_worker.fetch --cache /hub --models /models --part 2/4
+RUN --mount=type=cache,target=/hub python -m gpu_worker.checkpoints.fetch --cache /hub --models /models --part 2/4
 # hadolint ignore=DL3059
-RUN --mount=type=cache,target=/hub python -m gpu_worker.fetch --cache /hub --models /models --part 3/4
+RUN --mount=type=cache,target=/hub python -m gpu_worker.checkpoints.fetch --cache /hub --models /models --part 3/4
 # hadolint ignore=DL3059
-RUN --mount=type=cache,target=/hub python -m gpu_worker.fetch --cache /hub --models /models --part 4/4
+RUN --mount=type=cache,target=/hub python -m gpu_worker.checkpoints.fetch --cache /hub --models /models --part 4/4
 COPY constraints.txt gpu_worker/requirements.txt ./
 RUN pip install -c constraints.txt -r requirements.txt
 COPY narration/__init__.py narration/contract.py narration/fetch.py narration/

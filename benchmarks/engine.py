@@ -108,7 +108,7 @@ class Bench:
 
     def prompt(self, voice: int, text: int, seed: int) -> Any:
         """A prompt of `voice` tokens of audio in its prefix, and `text` of its own."""
-        from gpu_worker.prompt import Prompt, Segment
+        from gpu_worker.higgs.prompt import Prompt, Segment
 
         draw = np.random.default_rng(seed)
         stream = draw.integers(0, 1024, (voice, 8)).astype(np.int16)
@@ -151,7 +151,7 @@ class Bench:
 
     def runner(self, decoder: Any, rows: int) -> Any:
         """A model runner of `rows` slots, captured where there are graphs."""
-        from gpu_worker.model_runner import ModelRunner
+        from gpu_worker.higgs.model_runner import ModelRunner
 
         runner = ModelRunner(decoder, slots=rows, slot_length=self.length, prefix_bytes=1 << 30)
         if self.device.type == "cuda":
@@ -160,8 +160,8 @@ class Bench:
 
     def sequences(self, rows: int) -> Iterator[Any]:
         """One request a row, which together hold `context` tokens when half the steps are done."""
-        from gpu_worker.sampler import Sampling
-        from gpu_worker.sequence import Sequence
+        from gpu_worker.higgs.sampler import Sampling
+        from gpu_worker.higgs.sequence import Sequence
 
         for row in range(rows):
             sampling = Sampling(0.3, 50, 0.95, seed=row, ras_window=7, ras_repeats=2)
@@ -172,7 +172,7 @@ class Bench:
 
     def operations(self, decoder: Any) -> int:
         """Operations a step, were they launched one by one."""
-        from gpu_worker.model_runner import ModelRunner
+        from gpu_worker.higgs.model_runner import ModelRunner
 
         runner = ModelRunner(decoder, slots=1, slot_length=self.length, prefix_bytes=0)
         with torch.inference_mode():
@@ -195,7 +195,7 @@ class Bench:
 
     def codec(self, folder: Path, rows: int) -> float:
         """Seconds of work for each second of audio, when as many clips as rows are decoded together."""
-        from gpu_worker.codec import Codec
+        from gpu_worker.higgs.codec import Codec
 
         codec = Codec.load(folder / "codec", self.device)
         frames = 250 if self.device.type == "cuda" else 84
@@ -276,9 +276,9 @@ def main() -> None:
 
 
 def _report(bench: Bench, folder: Path, all_rows: list[int]) -> None:
-    from gpu_worker.checkpoint import load_language_model
-    from gpu_worker.decoder import Decoder
-    from gpu_worker.engine import EngineOptions, HiggsEngine
+    from gpu_worker.higgs.decoder import Decoder
+    from gpu_worker.higgs.engine import EngineOptions, HiggsEngine
+    from gpu_worker.higgs.load_model import load_language_model
 
     bench.make(folder)
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else "one CPU thread"

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from gpu_worker.audio import encode
-from gpu_worker.draft import DraftSpeaker
+from gpu_worker.draft.engine import DraftEngine
 from narration.contract import SAMPLE_RATE, SynthesisRequest
 
 TEXT = "This is sentence number four hundred and twelve of a long script."
@@ -31,7 +31,7 @@ TEXT = "This is sentence number four hundred and twelve of a long script."
 def main() -> None:
     """Serve until killed."""
     seconds = float(sys.argv[1])
-    spoken = asyncio.run(DraftSpeaker().speak(SynthesisRequest(prompt=TEXT), None))
+    spoken = asyncio.run(DraftEngine().speak(SynthesisRequest(prompt=TEXT), None))
     audio = base64.b64encode(encode(spoken.waveform, "flac")).decode()
     jobs: dict[str, tuple[float, dict[str, Any]]] = {}
 

@@ -23,21 +23,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 
-from narration.audio import decode, encode_flac
+from narration.audio.files import decode, encode_flac
+from narration.audio.shape import shape_of
 from narration.chunking import Chunk
 from narration.contract import SAMPLE_RATE, SynthesisRequest
-from narration.mastering import PRESETS, master
-from narration.shape import shape_of
-from narration.timeline import Pauses, arrange
+from narration.rendering.master import PRESETS, write_master
+from narration.rendering.timeline import Pauses, arrange
 
 SENTENCE = "Number {}: computers were once people, and the word meant a job, long, dull and important. "
 CLIPS = 24  # distinct ones, of about half a minute
 
 
 async def _speak() -> list[bytes]:
-    from gpu_worker.draft import DraftSpeaker
+    from gpu_worker.draft.engine import DraftEngine
 
-    speaker = DraftSpeaker()
+    speaker = DraftEngine()
     prompts = ["".join(SENTENCE.format(n * 10 + m) for m in range(5)) for n in range(CLIPS)]
     requests = [SynthesisRequest(prompt=prompt, max_new_tokens=4_000) for prompt in prompts]
     spoken = await asyncio.gather(*(speaker.speak(request, None) for request in requests))
@@ -82,7 +82,7 @@ def measure(hours: float) -> dict[str, float]:
     timeline = arrange(chunks, shapes, Pauses())
     measured = perf_counter()
     with tempfile.TemporaryDirectory() as folder, watched() as most:
-        finished = master(
+        finished = write_master(
             timeline, lambda index: decode(clips[index % CLIPS])[0], Path(folder), PRESETS["audiobook"]
         )
         done = perf_counter()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from pydantic import Field
 
-from flows.produce import produce
+from flows.pipeline import run_pipeline
 from narration.settings import read_settings
 from narration.store import open_store, validate_id
 from tasks.cancelling import cancel_jobs
@@ -41,4 +41,6 @@ async def narrate(
     settings = read_settings(voice=voice, engine=engine, loudness=loudness, max_cost=max_cost)
     store = open_store(settings.store)
     validate_id(narration_id)
-    return await produce(store, settings, narration_id, lambda: load_script(store, settings, script, text))
+    return await run_pipeline(
+        store, settings, narration_id, lambda: load_script(store, settings, script, text)
+    )

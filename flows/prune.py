@@ -10,7 +10,7 @@ from pydantic import Field
 from narration.settings import read_settings
 from narration.store import open_store
 from tasks.pages import show_prune
-from tasks.prune import delete, look
+from tasks.prune import delete_unneeded, find_unneeded
 from tasks.sealing import sealed
 
 
@@ -27,10 +27,10 @@ async def prune(
 
     """
     store = open_store(read_settings().store)
-    unneeded = await look(store, grace_days)
+    unneeded = await find_unneeded(store, grace_days)
     await show_prune(unneeded, deleted=False)
     if really_delete:
-        unneeded = await delete(store, sealed(unneeded), grace_days)
+        unneeded = await delete_unneeded(store, sealed(unneeded), grace_days)
         await show_prune(unneeded, deleted=True)
     return {
         "objects": len(unneeded),

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from pydantic import Field
 
-from flows.produce import produce
-from narration.planning import changes_for
+from flows.pipeline import run_pipeline
+from narration.planning import retake_requests
 from narration.settings import read_settings
 from narration.store import open_store, validate_id
 from tasks.cancelling import cancel_jobs
@@ -40,10 +40,10 @@ async def retake(
         max_cost: USD that this run may spend at most.
 
     """
-    changes = changes_for(chunks, seed=seed, texts=texts or {}, take=take, asked_by=flow_run_id())
+    changes = retake_requests(chunks, seed=seed, texts=texts or {}, take=take, asked_by=flow_run_id())
     settings = read_settings(engine=engine, max_cost=max_cost)
     store = open_store(settings.store)
     validate_id(narration_id)
-    return await produce(
+    return await run_pipeline(
         store, settings, narration_id, lambda: load_narrated(store, settings, narration_id), changes
     )

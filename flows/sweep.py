@@ -8,7 +8,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.narrate import narrate
-from narration.inbox import Waiting
+from narration.planning.inbox import WaitingScript
 from narration.settings import read_settings
 from narration.store import open_store
 from tasks.cancelling import cancel_jobs, cancel_left_behind
@@ -36,7 +36,7 @@ async def sweep(
     await cancel_left_behind(store, settings)
     outcomes: dict[str, str] = {}
 
-    async def speak(script: Waiting) -> None:
+    async def speak(script: WaitingScript) -> None:
         await narrate(narration_id=script.narration_id, script=script.key, max_cost=max_cost)
 
     for waiting in await find_waiting(store, settings, settle_seconds):

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpu_worker import fetch, pin
-from gpu_worker.engines import model_id
-from gpu_worker.models import ModelError
+from gpu_worker import pin
+from gpu_worker.checkpoints import fetch
+from gpu_worker.checkpoints.source import ModelError
+from gpu_worker.open_engine import model_id
 from gpu_worker.settings import read_settings
 from narration.contract import ContractError
 
@@ -68,12 +69,12 @@ def _add_synthesize_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(_options: argparse.Namespace) -> int:
-    from gpu_worker.engines import open_speaker  # noqa: PLC0415 -- as said above
     from gpu_worker.handler import serve  # noqa: PLC0415 -- as said above
+    from gpu_worker.open_engine import open_engine  # noqa: PLC0415 -- as said above
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
     settings = read_settings()
-    serve(open_speaker(settings), settings)
+    serve(open_engine(settings), settings)
     return 0
 
 

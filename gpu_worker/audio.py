@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from gpu_worker.speaker import Waveform
+from gpu_worker.engine_protocol import Waveform
 from narration.contract import SAMPLE_RATE
 
 CONTAINERS = frozenset({"WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF"})

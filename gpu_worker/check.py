@@ -7,9 +7,9 @@ from time import perf_counter
 
 import numpy as np
 
-from gpu_worker.engines import open_speaker
+from gpu_worker.engine_protocol import Engine, Utterance
+from gpu_worker.open_engine import open_engine
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.speaker import Speaker, Utterance
 from gpu_worker.voices import SILENCE
 from narration.contract import SAMPLE_RATE, SynthesisRequest
 
@@ -26,7 +26,7 @@ def run(settings: WorkerSettings) -> str:
     Raises `CheckFailed`, `ModelError` or whatever else kept the engine from speaking.
     """
     began = perf_counter()
-    speaker = open_speaker(settings)
+    speaker = open_engine(settings)
     loaded = perf_counter()
     utterance = asyncio.run(_speak(speaker))
     spoken = perf_counter()
@@ -41,7 +41,7 @@ def run(settings: WorkerSettings) -> str:
     )
 
 
-async def _speak(speaker: Speaker) -> Utterance:
+async def _speak(speaker: Engine) -> Utterance:
     try:
         return await speaker.speak(_WORD, None)
     finally:

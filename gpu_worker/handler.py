@@ -12,8 +12,8 @@ from time import perf_counter
 from typing import Any
 
 from gpu_worker import audio
+from gpu_worker.engine_protocol import Engine, Utterance
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.speaker import Speaker, Utterance
 from gpu_worker.voices import VoiceLoader
 from narration.contract import (
     RETRYABLE_CODES,
@@ -41,7 +41,7 @@ class Handler:
     exception's message, which may quote them.
     """
 
-    def __init__(self, speaker: Speaker, settings: WorkerSettings) -> None:
+    def __init__(self, speaker: Engine, settings: WorkerSettings) -> None:
         self._speaker = speaker
         self._transcript = settings.voice_sample_transcript
         self._voices = VoiceLoader(
@@ -118,7 +118,7 @@ class Handler:
         )
 
 
-def serve(speaker: Speaker, settings: WorkerSettings) -> None:
+def serve(speaker: Engine, settings: WorkerSettings) -> None:
     """Run RunPod's loop, a slot a job, until it is told to stop and has answered what it took."""
     # At its default level RunPod's logger would print every output, audio and all.
     os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")

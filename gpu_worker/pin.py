@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gpu_worker.models import PINS, HubSource, Kind, ModelError, checked, model_id, read_pins
+from gpu_worker.checkpoints.source import PINS, HubSource, Kind, ModelError, checked, model_id, read_pins
 
 _HEADER = """\
 # The checkpoints the worker speaks with, pinned by `python -m gpu_worker pin`.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-Engine = Literal["draft", "higgs"]
+EngineName = Literal["draft", "higgs"]
 
 
 class WorkerSettings(BaseSettings):
@@ -22,7 +22,7 @@ class WorkerSettings(BaseSettings):
         populate_by_name=True,
     )
 
-    engine: Engine = "higgs"
+    engine: EngineName = "higgs"
     model: str | None = None  # hub id with revision, or a local folder; unset: the pinned one
     codec: str | None = None  # likewise
     slots: Annotated[int, Field(ge=1, le=128)] | None = None  # chunks at a time; unset: the engine's own

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_worker import audio
-from gpu_worker.engines import open_higgs
+from gpu_worker.open_engine import open_higgs
 from gpu_worker.settings import WorkerSettings, settings_with
 from gpu_worker.voices import VoiceLoader, check
 from narration.contract import ContractError, ErrorCode, SynthesisRequest, parse_request
 
 if TYPE_CHECKING:
     # torch takes seconds to import; whatever is wrong with the options is said before.
-    from gpu_worker.engine import HiggsEngine, Spoken
+    from gpu_worker.higgs.engine import HiggsEngine, Spoken
 
 
 def run(options: argparse.Namespace, settings: WorkerSettings) -> list[str]:

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from gpu_worker import audio
-from gpu_worker.speaker import SampleLoader, VoiceSample, Waveform
+from gpu_worker.engine_protocol import SampleLoader, VoiceSample, Waveform
 from narration.contract import (
     MAX_SAMPLE_BYTES,
     MAX_SAMPLE_SECONDS,

@@ -21,7 +21,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ProvisioningChange:
     """One thing and how it differs from what is wanted; `apply` makes it so.
 
     `present` is False for a thing that does not exist yet.
@@ -66,7 +66,7 @@ def compare(present: Mapping[str, object], wanted: Mapping[str, object]) -> tupl
     )
 
 
-def describe(plan: Sequence[Change]) -> str:
+def describe_changes(plan: Sequence[ProvisioningChange]) -> str:
     """The plan as lines for a person: each thing with its verb, each difference below it."""
     lines: list[str] = []
     for change in plan:
@@ -77,9 +77,9 @@ def describe(plan: Sequence[Change]) -> str:
     return "\n".join(lines)
 
 
-def carry_out(plan: Sequence[Change], *, dry_run: bool) -> None:
+def apply_changes(plan: Sequence[ProvisioningChange], *, dry_run: bool) -> None:
     """Show the plan on stderr, then apply what is needed of it, in order, unless `dry_run`."""
-    sys.stderr.write(describe(plan) + "\n")
+    sys.stderr.write(describe_changes(plan) + "\n")
     needed = [change for change in plan if change.needed]
     if not needed:
         sys.stderr.write("Nothing to do.\n")
@@ -91,7 +91,7 @@ def carry_out(plan: Sequence[Change], *, dry_run: bool) -> None:
         sys.stderr.write(f"Done: {len(needed)} changed.\n")
 
 
-def finish(script: Callable[[], None]) -> int:
+def run_script(script: Callable[[], None]) -> int:
     """Run a script's body; its exit status: 0, 2 for what the person must mend, 1 for other failures."""
     try:
         script()

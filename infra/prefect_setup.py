@@ -36,7 +36,7 @@ from infra.job_environment import (
     managed_variables,
     secret_variables,
 )
-from infra.plan import Change, carry_out, compare, finish, flatten
+from infra.plan import ProvisioningChange, apply_changes, compare, flatten, run_script
 from infra.secret_blocks import block_reference, secret_change, stored_secrets
 from narration.errors import NarrationError, SettingsError
 from narration.settings import Settings, read_settings
@@ -52,7 +52,7 @@ def plan(
     environ: Mapping[str, str],
     *,
     watch: Sequence[AutomationCore] | None = None,
-) -> list[Change]:
+) -> list[ProvisioningChange]:
     """What differs on the server from what `settings` and `environ` ask for, in the order to apply it.
 
     `watch`: automations other than those of `automations()`, such as ones of less patience.
@@ -67,7 +67,9 @@ def plan(
     ]
 
 
-def _work_pool(client: SyncPrefectClient, environment: JobEnvironment, *, kept: Iterable[str]) -> Change:
+def _work_pool(
+    client: SyncPrefectClient, environment: JobEnvironment, *, kept: Iterable[str]
+) -> ProvisioningChange:
     """The process work pool; `kept` are variables whose block exists though nothing sets them here."""
     try:
         pool = client.read_work_pool(WORK_POOL)
@@ -88,7 +90,7 @@ def _work_pool(client: SyncPrefectClient, environment: JobEnvironment, *, kept: 
     wanted |= environment.plain
     wanted |= {name: block_reference(name) for name in (*kept, *environment.secrets)}
     variable["default"] = wanted
-    return Change(
+    return ProvisioningChange(
         what=f"work pool {WORK_POOL} (type process), environment of its runs",
         present=pool is not None,
         differences=compare(_without_keys(present), wanted),
@@ -114,14 +116,14 @@ def _save_work_pool(client: SyncPrefectClient, template: Template, *, exists: bo
         )
 
 
-def _limit(client: SyncPrefectClient, name: str, slots: int) -> Change:
+def _limit(client: SyncPrefectClient, name: str, slots: int) -> ProvisioningChange:
     wanted: dict[str, object] = {"limit": slots, "active": True, "slot_decay_per_second": 0.0}
     try:
         limit = client.read_global_concurrency_limit_by_name(name)
     except ObjectNotFound:
         limit = None
     present = {field: getattr(limit, field) for field in wanted} if limit else {}
-    return Change(
+    return ProvisioningChange(
         what=f"global concurrency limit {name}, jobs in flight",
         present=limit is not None,
         differences=compare(present, wanted),
@@ -140,13 +142,13 @@ def _save_limit(client: SyncPrefectClient, name: str, slots: int, *, exists: boo
         client.create_global_concurrency_limit(create)
 
 
-def _automations(client: SyncPrefectClient, wanted: Sequence[AutomationCore]) -> list[Change]:
+def _automations(client: SyncPrefectClient, wanted: Sequence[AutomationCore]) -> list[ProvisioningChange]:
     changes = []
     for automation in wanted:
         found = client.read_automations_by_name(automation.name)
         present = _comparable(found[0]) if found else {}
         changes.append(
-            Change(
+            ProvisioningChange(
                 what=f"automation '{automation.name}'",
                 present=bool(found),
                 differences=compare(present, _comparable(automation)),
@@ -184,7 +186,7 @@ def _run(*, dry_run: bool) -> None:
         )
     try:
         with get_client(sync_client=True) as client:
-            carry_out(plan(client, read_settings(), os.environ), dry_run=dry_run)
+            apply_changes(plan(client, read_settings(), os.environ), dry_run=dry_run)
     except httpx.TransportError as error:
         raise NarrationError(
             f"no Prefect server answers at {url}: {type(error).__name__}", remedy="start it, then run again"
@@ -205,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would change and change nothing")
     chosen = parser.parse_args(arguments)
-    return finish(lambda: _run(dry_run=chosen.dry_run))
+    return run_script(lambda: _run(dry_run=chosen.dry_run))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,16 @@ from pathlib import Path
 import httpx
 
 from infra.endpoint_file import Document, EndpointFile, read_endpoint_file
-from infra.plan import ABSENT, Change, Difference, carry_out, compare, describe, finish, flatten
+from infra.plan import (
+    ABSENT,
+    Difference,
+    ProvisioningChange,
+    apply_changes,
+    compare,
+    describe_changes,
+    flatten,
+    run_script,
+)
 from narration.endpoint.management import Management
 from narration.errors import BudgetError, EndpointError, SettingsError
 from narration.settings import read_settings
@@ -43,7 +52,7 @@ class Provisioner:
         """Id of the endpoint, None while there is none."""
         return str(self._found["id"]) if self._found else None
 
-    def plan(self) -> list[Change]:
+    def plan(self) -> list[ProvisioningChange]:
         """What differs, in the order to apply it."""
         template = self._one("/templates", "templates", self._file.template_name)
         return [
@@ -83,7 +92,7 @@ class Provisioner:
         self._found = self._endpoint()
         left = [change for change in self.plan() if change.needed]
         if left:
-            others = "; ".join(" ".join(line.split()) for line in describe(left).splitlines())
+            others = "; ".join(" ".join(line.split()) for line in describe_changes(left).splitlines())
             raise EndpointError(
                 f"RunPod accepted the changes and still shows others: {others}",
                 remedy="compare with the console before sending jobs",
@@ -121,17 +130,17 @@ class Provisioner:
             )
         return found[0] if found else None
 
-    def _change(self, kind: str, path: str, wanted: Document, found: Document | None) -> Change:
+    def _change(self, kind: str, path: str, wanted: Document, found: Document | None) -> ProvisioningChange:
         what = f"{kind} {wanted['name']}"
         settings = {name: value for name, value in wanted.items() if name not in ("name", "type")}
         if found is None:
             shown = compare({}, _view(settings, settings))
-            return Change(what, False, shown, partial(self._management.create, path, wanted))
+            return ProvisioningChange(what, False, shown, partial(self._management.create, path, wanted))
         differences = compare(_view(found, settings), _view(settings, settings))
         changed = {difference.name.partition(".")[0] for difference in differences}
         body = {name: value for name, value in _for_update(settings).items() if name in changed}
         apply = partial(self._management.change, f"{path}/{found['id']}", body)
-        return Change(f"{what} ({found['id']})", True, tuple(map(_discreet, differences)), apply)
+        return ProvisioningChange(f"{what} ({found['id']})", True, tuple(map(_discreet, differences)), apply)
 
 
 def _view(document: Document, wanted: Document) -> Document:
@@ -170,7 +179,7 @@ def _run(path: Path, *, dry_run: bool, transport: httpx.BaseTransport | None) ->
         provisioner = Provisioner(file, management)
         plan = provisioner.plan()
         sys.stderr.write(f"cost: {provisioner.check_cost()}\n")
-        carry_out(plan, dry_run=dry_run)
+        apply_changes(plan, dry_run=dry_run)
         if not dry_run and any(change.needed for change in plan):
             provisioner.verify()
     if provisioner.endpoint_id:
@@ -191,7 +200,7 @@ def main(arguments: Sequence[str] | None = None, *, transport: httpx.BaseTranspo
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would change and change nothing")
     chosen = parser.parse_args(arguments)
-    return finish(lambda: _run(chosen.file, dry_run=chosen.dry_run, transport=transport))
+    return run_script(lambda: _run(chosen.file, dry_run=chosen.dry_run, transport=transport))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infra.plan import Change, carry_out, compare, finish, flatten
+from infra.plan import ProvisioningChange, apply_changes, compare, flatten, run_script
 from narration.errors import SettingsError
 from narration.settings import read_settings
 from narration.store import open_store
@@ -55,12 +55,12 @@ class Bucket:
         self._client = s3_client()
         self._is_minio = False
 
-    def plan(self) -> list[Change]:
+    def plan(self) -> list[ProvisioningChange]:
         """What differs in the bucket from what the store needs, in the order to apply it."""
         with explained("look at", self.name):
             exists = self._exists()
             return [
-                Change(f"bucket {self.name}", exists, (), self._create),
+                ProvisioningChange(f"bucket {self.name}", exists, (), self._create),
                 *self._private(),
                 *self._lifecycle(),
                 *self._links(),
@@ -100,7 +100,7 @@ class Bucket:
         with explained("create", self.name):
             self._client.create_bucket(Bucket=self.name, **where)
 
-    def _private(self) -> list[Change]:
+    def _private(self) -> list[ProvisioningChange]:
         """No object may become public: what is shared is shared by links that expire."""
         block = dict.fromkeys(
             ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
@@ -113,7 +113,7 @@ class Bucket:
         )
         return self._change("block of public access", present, block, save)
 
-    def _lifecycle(self) -> list[Change]:
+    def _lifecycle(self) -> list[ProvisioningChange]:
         """Parts of uploads and probes that a killed writer left go after a day; nothing else ever does."""
         probes = self._rule(PROBES_RULE, PROBE_PREFIX, {"Expiration": {"Days": 1}})
         uploads = self._rule(UPLOADS_RULE, "", {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}})
@@ -136,7 +136,7 @@ class Bucket:
             **action,
         }
 
-    def _links(self) -> list[Change]:
+    def _links(self) -> list[ProvisioningChange]:
         """A page elsewhere may play and seek what a presigned link gives it."""
         if self._is_minio:  # allows every origin by a setting of the server, and refuses bucket rules
             return []
@@ -163,7 +163,7 @@ class Bucket:
         present: list[Rule] | None,
         wanted: list[Rule],
         save: Callable[[list[Any]], object],
-    ) -> list[Change]:
+    ) -> list[ProvisioningChange]:
         """Our rules of one kind, by id; `present` None where the server has no such thing."""
         ours = {rule["ID"] for rule in wanted}
         others = [rule for rule in present or [] if rule.get("ID") not in ours]
@@ -176,13 +176,15 @@ class Bucket:
 
     def _change(
         self, what: str, present: Rule | None, wanted: Rule, save: Callable[[], object]
-    ) -> list[Change]:
+    ) -> list[ProvisioningChange]:
         if present is None:
             sys.stderr.write(f"note: this server has no {what}; nothing to set\n")
             return []
         known = flatten(present)
         apply = partial(self._save, what, save)
-        return [Change(f"{what} of {self.name}", bool(known), compare(known, flatten(wanted)), apply)]
+        return [
+            ProvisioningChange(f"{what} of {self.name}", bool(known), compare(known, flatten(wanted)), apply)
+        ]
 
     def _save(self, what: str, save: Callable[[], object]) -> None:
         with explained(f"set the {what} of", self.name):
@@ -220,7 +222,7 @@ def _run(arguments: argparse.Namespace) -> None:
     plan = bucket.plan()
     for warning in bucket.warnings():
         sys.stderr.write(f"warning: {warning}\n")
-    carry_out(plan, dry_run=arguments.dry_run)
+    apply_changes(plan, dry_run=arguments.dry_run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -242,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would change and change nothing")
     chosen = parser.parse_args(arguments)
-    return finish(lambda: _run(chosen))
+    return run_script(lambda: _run(chosen))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpd
 from prefect.exceptions import ObjectNotFound
 
 from infra.job_environment import secret_variables
-from infra.plan import Change, Difference
+from infra.plan import Difference, ProvisioningChange
 from narration.errors import NarrationError
 
 
@@ -36,10 +36,12 @@ def stored_secrets(client: SyncPrefectClient) -> dict[str, str]:
     return values
 
 
-def secret_change(client: SyncPrefectClient, variable: str, value: str, stored: Mapping[str, str]) -> Change:
+def secret_change(
+    client: SyncPrefectClient, variable: str, value: str, stored: Mapping[str, str]
+) -> ProvisioningChange:
     """What it takes for the block of `variable` to hold `value`, which the plan does not show."""
     difference = Difference("value", "(another)", f"(this environment's {variable})")
-    return Change(
+    return ProvisioningChange(
         what=f"secret block {block_name(variable)}",
         present=variable in stored,
         differences=() if stored.get(variable) == value else (difference,),

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from narration.markup import printable
+from narration.escaping import single_line
 
 
 class NarrationError(Exception):
@@ -46,9 +46,9 @@ class NarrationError(Exception):
     clips_stored: bool = False
 
     def __init__(self, message: str, *, remedy: str = "", retryable: bool | None = None) -> None:
-        super().__init__(printable(message))
-        self.message = printable(message)
-        self.remedy = printable(remedy)
+        super().__init__(single_line(message))
+        self.message = single_line(message)
+        self.remedy = single_line(remedy)
         if retryable is not None:
             self.retryable = retryable
 

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from narration.contract import Sha256
 from narration.errors import StoreRefused
-from narration.facts import Facts
+from narration.json_object import JsonObject
 
 SCHEMA_VERSION = 1
 
@@ -96,7 +96,7 @@ class ChunkEntry(_Entry):
     cached: bool
     execution_seconds: float = 0.0
     model: str
-    engine: Facts = Field(default_factory=dict)
+    engine: JsonObject = Field(default_factory=dict)
 
 
 class CueEntry(_Entry):
@@ -132,7 +132,7 @@ class Manifest(_Entry):
     voice: VoiceEntry | None
     script_key: str
     script_sha256: Sha256
-    settings: Facts
+    settings: JsonObject
     fingerprint: Sha256  # of everything the master and captions were made from
     sample_rate: int
     samples: int
@@ -187,7 +187,7 @@ def load_manifest(data: bytes, *, name: str) -> Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TakeHistory:
     """What was chosen for one chunk: the current take, and all takes made."""
 
     take: int
@@ -201,7 +201,7 @@ class Choice:
 
 def carry_over(
     manifest: Manifest | None, texts: Sequence[str]
-) -> tuple[list[Choice | None], list[ChunkEntry]]:
+) -> tuple[list[TakeHistory | None], list[ChunkEntry]]:
     """Choices for chunks whose source text is in `manifest`, nth occurrence to nth.
 
     Returns one `Choice` or None per text, and the entries whose choices no text took over
@@ -213,12 +213,12 @@ def carry_over(
         for entry in manifest.chunks:
             remembered[entry.source_text, seen[entry.source_text]] = entry
             seen[entry.source_text] += 1
-    choices: list[Choice | None] = []
+    choices: list[TakeHistory | None] = []
     wanted: Counter[str] = Counter()
     for text in texts:
         found = remembered.pop((text, wanted[text]), None)
         wanted[text] += 1
-        choices.append(Choice(found.take, found.takes) if found else None)
+        choices.append(TakeHistory(found.take, found.takes) if found else None)
     dropped = [
         entry for entry in remembered.values() if len(entry.takes) > 1 or entry.text != entry.source_text
     ]

@@ -11,12 +11,12 @@ from narration.errors import EndpointError, EndpointRefused, NarrationError, Set
 from narration.planning import Plan
 from narration.settings import RUNPOD_URL, Settings
 from narration.store import Store, open_store
-from narration.voices import voices
-from narration.voices.voices import choose_voice
+from narration.voices import catalog
+from narration.voices.catalog import choose_voice
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One check: `ok` is None when it could not be made. `error` is what to raise for it."""
 
     name: str
@@ -48,7 +48,7 @@ def open_endpoint(settings: Settings) -> Endpoint:
     )
 
 
-def check_store(store: Store) -> Finding:
+def check_store(store: Store) -> CheckResult:
     """The store takes, returns and deletes a probe."""
     try:
         store.check_writable()
@@ -57,22 +57,22 @@ def check_store(store: Store) -> Finding:
     message = f"{store.location} is writable"
     if not store.supports_concurrent_writers():
         remedy = "one run at a time for each narration, or a server with If-Match and If-None-Match"
-        return Finding("store", None, f"{message}, but keeps no two writers apart", remedy)
-    return Finding("store", True, message)
+        return CheckResult("store", None, f"{message}, but keeps no two writers apart", remedy)
+    return CheckResult("store", True, message)
 
 
-def check_ffmpeg(settings: Settings) -> Finding:
+def check_ffmpeg(settings: Settings) -> CheckResult:
     """An ffmpeg with the filters that mastering needs is at hand."""
-    from narration.mastering.ffmpeg_process import find_ffmpeg  # noqa: PLC0415  # seconds of import that a cached run saves
+    from narration.rendering.ffmpeg import find_ffmpeg  # noqa: PLC0415  # seconds of import that a cached run saves
 
     try:
         found = find_ffmpeg(settings.ffmpeg)
     except NarrationError as error:
         return _failed("ffmpeg", error)
-    return Finding("ffmpeg", True, f"{found}")
+    return CheckResult("ffmpeg", True, f"{found}")
 
 
-async def check_endpoint(settings: Settings) -> Finding:
+async def check_endpoint(settings: Settings) -> CheckResult:
     """The endpoint answers with this key, and has or can have workers."""
     try:
         async with open_endpoint(settings) as endpoint:
@@ -91,7 +91,7 @@ async def check_endpoint(settings: Settings) -> Finding:
     return _judge(settings, health)
 
 
-def _closed(settings: Settings, key: str) -> Finding | None:
+def _closed(settings: Settings, key: str) -> CheckResult | None:
     """A finding if the management API says that no worker may start, which `/health` does not tell."""
     try:
         state = endpoint_state(settings.endpoint_id or "", key)
@@ -101,10 +101,10 @@ def _closed(settings: Settings, key: str) -> Finding | None:
         return None
     message = f"endpoint {state.name} may have 0 workers, as RunPod sets it after seven idle days"
     remedy = "raise its maximum in the console or by `python -m infra.runpod_endpoint`"
-    return Finding("endpoint", False, message, remedy, EndpointRefused(message, remedy=remedy))
+    return CheckResult("endpoint", False, message, remedy, EndpointRefused(message, remedy=remedy))
 
 
-def _judge(settings: Settings, health: Health) -> Finding:
+def _judge(settings: Settings, health: Health) -> CheckResult:
     workers = health.workers
     seen = (
         f"workers: {workers.idle} idle, {workers.running} running, {workers.initializing} starting, "
@@ -112,16 +112,16 @@ def _judge(settings: Settings, health: Health) -> Finding:
     )
     name = f"endpoint {settings.endpoint_id}"
     if workers.idle or workers.ready or workers.running or workers.initializing:
-        return Finding("endpoint", True, f"{name}: {seen}, {health.jobs.in_queue} jobs queued")
+        return CheckResult("endpoint", True, f"{name}: {seen}, {health.jobs.in_queue} jobs queued")
     if workers.unhealthy:
         message = f"{name} has only unhealthy workers: they crash at start"
         remedy = "read a worker's log in the RunPod console; `python -m gpu_worker check` repeats"
-        return Finding("endpoint", False, message, remedy, EndpointError(message, remedy=remedy))
+        return CheckResult("endpoint", False, message, remedy, EndpointError(message, remedy=remedy))
     if workers.throttled:
-        return Finding(
+        return CheckResult(
             "endpoint", None, f"{name}: {seen}", "its GPUs are taken; add another GPU type or wait"
         )
-    return Finding(
+    return CheckResult(
         "endpoint",
         None,
         f"{name} shows no workers",
@@ -145,49 +145,51 @@ async def require_ready(store: Store, settings: Settings, plan: Plan) -> list[st
     return [f"{finding.message} ({finding.remedy})" for finding in findings if finding.ok is None]
 
 
-def _failed(name: str, error: NarrationError) -> Finding:
-    return Finding(name, False, error.message, error.remedy, error)
+def _failed(name: str, error: NarrationError) -> CheckResult:
+    return CheckResult(name, False, error.message, error.remedy, error)
 
 
-def examine(settings: Settings) -> list[Finding]:
+def run_checks(settings: Settings) -> list[CheckResult]:
     """Every check that needs no plan, for a person who asks what is wrong."""
     others = [check_ffmpeg(settings), _check_worker(settings), _check_model(settings)]
     try:
         store = open_store(settings.store)
     except NarrationError as error:
         return [_failed("store", error), *others]
-    return [check_store(store), *others, check_voice(store, settings)]
+    return [check_store(store), *others, check_default_voice(store, settings)]
 
 
-def _check_worker(settings: Settings) -> Finding:
+def _check_worker(settings: Settings) -> CheckResult:
     try:
         draft = settings.engine_in_use() == "draft" and settings.runpod_url == RUNPOD_URL
     except NarrationError as error:
         return _failed("endpoint", error)
     if draft:
         message = "no endpoint is configured: runs start the draft voice on this machine"
-        return Finding("endpoint", True, message, "set RUNPOD_HIGGS_ENDPOINT_ID for the real one")
+        return CheckResult("endpoint", True, message, "set RUNPOD_HIGGS_ENDPOINT_ID for the real one")
     return asyncio.run(check_endpoint(settings))
 
 
-def _check_model(settings: Settings) -> Finding:
+def _check_model(settings: Settings) -> CheckResult:
     try:
-        return Finding("model", True, settings.model_id())
+        return CheckResult("model", True, settings.model_id())
     except NarrationError as error:
         return _failed("model", error)
 
 
-def check_voice(store: Store, settings: Settings) -> Finding:
+def check_default_voice(store: Store, settings: Settings) -> CheckResult:
     """The voice that runs would use is there and can be used."""
     try:
         voice = choose_voice(store, settings, importing=False)
-        findings = voices.check_voice(store, voice.name) if voice else []
+        findings = catalog.recheck_voice(store, voice.name) if voice else []
     except NarrationError as error:
         return _failed("voice", error)
     if voice is None:
-        return Finding("voice", True, "the draft voice needs no sample")
+        return CheckResult("voice", True, "the draft voice needs no sample")
     wrong = [finding for finding in findings if finding.severity == "error"]
     if wrong:
-        return Finding("voice", False, f"{voice.name}: {wrong[0].message}", wrong[0].remedy)
+        return CheckResult("voice", False, f"{voice.name}: {wrong[0].message}", wrong[0].remedy)
     doubts = "; ".join(finding.message for finding in findings)
-    return Finding("voice", True, f"{voice.name}: {voice.seconds:.1f} s" + (f" ({doubts})" if doubts else ""))
+    return CheckResult(
+        "voice", True, f"{voice.name}: {voice.seconds:.1f} s" + (f" ({doubts})" if doubts else "")
+    )

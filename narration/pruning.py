@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
 from narration.manifest import Manifest, load_manifest
-from narration.store import Info, Store
+from narration.store import ObjectInfo, Store
 from narration.store.layout import CLIPS, NARRATIONS
 from narration.store.objects import PARALLEL_READS
 from narration.store.runs import digest_of
@@ -21,7 +21,7 @@ _MANIFEST = "manifest.json"
 class Unneeded:
     """An object that nothing names, as it was seen, and why it is not needed."""
 
-    info: Info
+    info: ObjectInfo
     reason: str
 
 
@@ -67,7 +67,7 @@ def _goes_first(entry: Unneeded) -> bool:
     return entry.info.key.endswith(".json")
 
 
-def _settled_files(store: Store, before: datetime) -> Iterator[Info]:
+def _settled_files(store: Store, before: datetime) -> Iterator[ObjectInfo]:
     """Files of narrations that were written, and whose manifest was last replaced, before that time."""
     files = list(store.everything_under(NARRATIONS))
     replaced = {

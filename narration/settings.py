@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from narration.contract import DEFAULT_SCENE, DEFAULT_SYSTEM_PROMPT, DRAFT_MODEL, MAX_PROMPT_CHARACTERS
 from narration.errors import SettingsError
 
-Engine = Literal["draft", "higgs"]
+EngineName = Literal["draft", "higgs"]
 LoudnessPreset = Literal["video", "podcast", "audiobook"]
 
 RUNPOD_URL = "https://api.runpod.ai/v2"
@@ -32,7 +32,7 @@ CLIP_SETTINGS = (
 )
 """Those that decide what the clips are: a retake goes by those its narration was made with."""
 
-FINISH_SETTINGS = ("loudness", "pause_sentence", "pause_paragraph", "pause_heading")
+RENDER_SETTINGS = ("loudness", "pause_sentence", "pause_paragraph", "pause_heading")
 """Those that shape the master and not the clips."""
 
 Seconds = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -55,7 +55,9 @@ class Settings(BaseSettings):
     endpoint_id: str | None = Field(default=None, validation_alias="RUNPOD_HIGGS_ENDPOINT_ID")
     management_key: SecretStr | None = Field(default=None, validation_alias="RUNPOD_MANAGEMENT_KEY")
     runpod_url: str = RUNPOD_URL
-    engine: Engine | None = None  # unset: higgs where an endpoint is configured, else draft on a folder store
+    engine: EngineName | None = (
+        None  # unset: higgs where an endpoint is configured, else draft on a folder store
+    )
     model: str | None = None  # the model id to ask for; unset: `model_id()`
     concurrency: Annotated[int, Field(ge=1, le=400)] = 32  # jobs in flight: workers times slots
     slots: Annotated[int, Field(ge=1, le=128)] = 32  # jobs one worker speaks at once; shares its price
@@ -98,7 +100,7 @@ class Settings(BaseSettings):
     speed: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # measured speech s per GPU s
     max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # USD a run
 
-    def engine_in_use(self) -> Engine:
+    def engine_in_use(self) -> EngineName:
         """`draft` or `higgs`; raises `SettingsError` where the draft was not asked for."""
         if self.engine is not None:
             return self.engine

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from narration import inbox
 from narration.errors import (
     EndpointRefused,
     InputError,
@@ -16,51 +15,58 @@ from narration.errors import (
     StoreError,
     VoiceError,
 )
-from narration.inbox import MAX_TRIES, Unreadable, Waiting
+from narration.planning import inbox
+from narration.planning.inbox import MAX_TRIES, UnreadableScript, WaitingScript
 from narration.settings import Settings
 from narration.store import Store
 from tasks.retrying import store_task
 
-NO_SCRIPTS_FAULT = (SettingsError, VoiceError, EndpointRefused)
+STOPS_THE_SWEEP = (SettingsError, VoiceError, EndpointRefused)
 """What every other script would meet too."""
 
 
 @store_task
-async def find_waiting(store: Store, settings: Settings, settle_seconds: float) -> list[Waiting | Unreadable]:
+async def find_waiting(
+    store: Store, settings: Settings, settle_seconds: float
+) -> list[WaitingScript | UnreadableScript]:
     """The settled scripts that no current narration has, oldest first."""
-    return await asyncio.to_thread(inbox.find_waiting, store, settings, settle_seconds=settle_seconds)
+    return await asyncio.to_thread(inbox.find_waiting_scripts, store, settings, settle_seconds=settle_seconds)
 
 
 async def settle(
-    store: Store, waiting: Waiting | Unreadable, narrate: Callable[[Waiting], Awaitable[object]]
+    store: Store,
+    waiting: WaitingScript | UnreadableScript,
+    narrate: Callable[[WaitingScript], Awaitable[object]],
 ) -> str:
     """Narrate one script of the inbox, or put it aside; what came of it, in words.
 
     Raises only what is no script's fault: nothing that befalls one script may hold up the others.
     """
     try:
-        if isinstance(waiting, Unreadable):
+        if isinstance(waiting, UnreadableScript):
             return await _put_aside(store, waiting)
         return await _narrate(store, waiting, narrate)
-    except NO_SCRIPTS_FAULT:
+    except STOPS_THE_SWEEP:
         raise
     except NarrationError as error:  # while noting the outcome: the script is gone, or the store stutters
         return f"left as it is: {error}"
 
 
-async def _put_aside(store: Store, unreadable: Unreadable) -> str:
+async def _put_aside(store: Store, unreadable: UnreadableScript) -> str:
     """Reject what cannot be a script; what the store does not give cannot be moved either."""
     if not isinstance(unreadable.error, ScriptError):
         raise unreadable.error
     return await reject(store, unreadable, unreadable.error)
 
 
-async def _narrate(store: Store, waiting: Waiting, narrate: Callable[[Waiting], Awaitable[object]]) -> str:
+async def _narrate(
+    store: Store, waiting: WaitingScript, narrate: Callable[[WaitingScript], Awaitable[object]]
+) -> str:
     try:
         await narrate(waiting)
     except ScriptError as error:
         return await _dismiss(store, waiting, error)
-    except NO_SCRIPTS_FAULT:
+    except STOPS_THE_SWEEP:
         raise
     except NarrationError as error:
         return await _give_up_or_wait(store, waiting, str(error))
@@ -72,7 +78,7 @@ async def _narrate(store: Store, waiting: Waiting, narrate: Callable[[Waiting], 
     return f"narrated as {waiting.narration_id}"
 
 
-async def _give_up_or_wait(store: Store, waiting: Waiting, reason: str) -> str:
+async def _give_up_or_wait(store: Store, waiting: WaitingScript, reason: str) -> str:
     """Leave a script for the next sweep, or reject it after the last try."""
     tries = await count_try(store, waiting)
     if tries < MAX_TRIES:
@@ -80,7 +86,7 @@ async def _give_up_or_wait(store: Store, waiting: Waiting, reason: str) -> str:
     return await _dismiss(store, waiting, InputError(f"failed {tries} times, last with: {reason}"))
 
 
-async def _dismiss(store: Store, waiting: Waiting, error: InputError) -> str:
+async def _dismiss(store: Store, waiting: WaitingScript, error: InputError) -> str:
     outcome = await reject(store, waiting, error)
     with suppress(StoreError):
         await forget_tries(store, waiting)
@@ -88,19 +94,19 @@ async def _dismiss(store: Store, waiting: Waiting, error: InputError) -> str:
 
 
 @store_task
-async def reject(store: Store, waiting: Waiting | Unreadable, error: InputError) -> str:
+async def reject(store: Store, waiting: WaitingScript | UnreadableScript, error: InputError) -> str:
     """Move a script that cannot be narrated out of the way, with the reason beside it."""
     moved = await asyncio.to_thread(store.reject, waiting.key, str(error))
     return f"rejected to {moved}: {error}"
 
 
 @store_task
-async def count_try(store: Store, waiting: Waiting) -> int:
+async def count_try(store: Store, waiting: WaitingScript) -> int:
     """Note that a script has failed once more; how often it has by now."""
     return await asyncio.to_thread(store.count_try, waiting.sha256)
 
 
 @store_task
-async def forget_tries(store: Store, waiting: Waiting) -> None:
+async def forget_tries(store: Store, waiting: WaitingScript) -> None:
     """Its failures are history: it was narrated, or given up."""
     await asyncio.to_thread(store.forget_tries, waiting.sha256)

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from narration.planning import Change, Plan, make_plan
+from narration.planning import Plan, RetakeRequest, make_plan
+from narration.planning.script_source import read_narrated, read_reference, read_text
 from narration.preflight import require_ready
 from narration.script import Script
 from narration.settings import Settings
-from narration.sources import read_narrated, read_reference, read_text
 from narration.store import Store
-from narration.synthesis.tally import Tally
+from narration.synthesis.run_state import RunState
 from narration.voices import choose_voice
-from tasks.retrying import BRIEFLY, is_the_store_stuttering, store_task
+from tasks.retrying import STORE_RETRY_DELAYS, is_store_outage, store_task
 from tasks.runs import flow_run_id
 
 
@@ -37,7 +37,7 @@ async def plan(
     script_key: str,
     narration_id: str,
     settings: Settings,
-    changes: Mapping[int, Change] | None = None,
+    changes: Mapping[int, RetakeRequest] | None = None,
 ) -> Plan:
     """Decide what this narration needs and which of it is stored; pruning leaves that alone from now on."""
 
@@ -66,12 +66,12 @@ async def load_narrated(store: Store, settings: Settings, narration_id: str) -> 
 
 
 @task(
-    retries=len(BRIEFLY),
-    retry_delay_seconds=BRIEFLY,
-    retry_condition_fn=is_the_store_stuttering,
+    retries=len(STORE_RETRY_DELAYS),
+    retry_delay_seconds=STORE_RETRY_DELAYS,
+    retry_condition_fn=is_store_outage,
     cache_policy=NO_CACHE,
 )
-async def preflight(store: Store, settings: Settings, planned: Plan, tally: Tally) -> list[str]:
+async def preflight(store: Store, settings: Settings, planned: Plan, tally: RunState) -> list[str]:
     """Refuse in seconds what would fail after it was paid for; returns what could not be checked."""
     tally.budget.require_room(planned.estimate.price)
     return await require_ready(store, settings, planned)

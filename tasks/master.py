@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from narration.finishing import Finished, finish, workable
 from narration.planning import Plan
+from narration.rendering.render import RenderedNarration, explain_disk_errors, render
 from narration.settings import Settings
 from narration.store import AudioClip, Store
 from tasks.retrying import store_task
@@ -19,10 +19,10 @@ from tasks.retrying import store_task
 @store_task
 async def master(
     store: Store, settings: Settings, plan: Plan, clips: Mapping[str, AudioClip], folder: Path
-) -> Finished:
+) -> RenderedNarration:
     """Arrange, master and caption the narration in `folder`. A cancelled run ends ffmpeg too."""
     stop = threading.Event()
-    work = asyncio.create_task(asyncio.to_thread(finish, plan, clips, store, settings, folder, stop))
+    work = asyncio.create_task(asyncio.to_thread(render, plan, clips, store, settings, folder, stop))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -33,9 +33,9 @@ async def master(
 
 
 @asynccontextmanager
-async def workshop() -> AsyncIterator[Path]:
+async def temporary_folder() -> AsyncIterator[Path]:
     """A temporary folder for one narration's clips and masters."""
-    with workable("the temporary folder"):
+    with explain_disk_errors("the temporary folder"):
         made = TemporaryDirectory(prefix="narration-", ignore_cleanup_errors=True)
     with made as folder:
         yield Path(folder)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
-from narration.markup import plain
+from narration.escaping import escape_markdown
 from narration.pruning import Unneeded
 
 MAX_ROWS = 1_000  # of a table; a browser shows more only with pain
@@ -25,7 +25,10 @@ def best_effort() -> Iterator[None]:
 
 async def show_sweep(outcomes: Mapping[str, str]) -> None:
     """What became of each script of the inbox so far."""
-    rows = [{"script": plain(key), "outcome": plain(outcome)} for key, outcome in outcomes.items()]
+    rows = [
+        {"script": escape_markdown(key), "outcome": escape_markdown(outcome)}
+        for key, outcome in outcomes.items()
+    ]
     with best_effort():
         await acreate_table_artifact(table=rows, key="sweep", description="Scripts of the inbox")
 
@@ -35,7 +38,7 @@ async def show_prune(unneeded: Sequence[Unneeded], *, deleted: bool) -> None:
     size = sum(entry.info.size for entry in unneeded) / 1e6
     verb = "deleted" if deleted else "would be deleted; run again with `really_delete`"
     rows = [
-        {"key": plain(entry.info.key), "bytes": entry.info.size, "why": entry.reason}
+        {"key": escape_markdown(entry.info.key), "bytes": entry.info.size, "why": entry.reason}
         for entry in unneeded[:MAX_ROWS]
     ]
     with best_effort():

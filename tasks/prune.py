@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from narration.pruning import Unneeded, delete_unneeded, find_unneeded
+from narration import pruning
+from narration.pruning import Unneeded
 from narration.store import Store
 from tasks.retrying import store_task
 
 
 @store_task
-async def look(store: Store, grace_days: float) -> list[Unneeded]:
+async def find_unneeded(store: Store, grace_days: float) -> list[Unneeded]:
     """What nobody needs any more."""
-    return await asyncio.to_thread(find_unneeded, store, grace=timedelta(days=grace_days))
+    return await asyncio.to_thread(pruning.find_unneeded, store, grace=timedelta(days=grace_days))
 
 
 @store_task
-async def delete(store: Store, shown: list[Unneeded], grace_days: float) -> list[Unneeded]:
-    """Delete what `look` found, as far as it is still not needed; returns what is gone."""
-    return await asyncio.to_thread(delete_unneeded, store, shown, grace=timedelta(days=grace_days))
+async def delete_unneeded(store: Store, shown: list[Unneeded], grace_days: float) -> list[Unneeded]:
+    """Delete what `find_unneeded` found, as far as it is still not needed; returns what is gone."""
+    return await asyncio.to_thread(pruning.delete_unneeded, store, shown, grace=timedelta(days=grace_days))

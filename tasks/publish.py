@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 from prefect.events import emit_event
 
-from narration.finishing import Finished, fingerprint
 from narration.manifest import Manifest
 from narration.planning import Plan
-from narration.publishing import publishing
-from narration.report import RunReport
+from narration.publishing import publisher
+from narration.rendering.render import RenderedNarration, narration_fingerprint
 from narration.settings import Settings
 from narration.store import AudioClip, Store
-from narration.synthesis.tally import Tally
+from narration.synthesis.report import RunReport
+from narration.synthesis.run_state import RunState
 from tasks.retrying import store_task
 
 PUBLISHED = "narration.published"
@@ -28,7 +28,7 @@ async def published_already(
     manifest = plan.manifest
     if manifest is None or manifest.id != plan.narration_id:
         return None
-    if manifest.fingerprint != fingerprint(plan, clips, settings):
+    if manifest.fingerprint != narration_fingerprint(plan, clips, settings):
         return None
 
     def intact(published: Manifest) -> bool:
@@ -43,17 +43,17 @@ async def publish(
     settings: Settings,
     plan: Plan,
     clips: Mapping[str, AudioClip],
-    finished: Finished,
-    tally: Tally,
+    finished: RenderedNarration,
+    tally: RunState,
 ) -> Manifest:
     """Upload the files and replace the manifest."""
     return await asyncio.to_thread(
-        publishing.publish,
+        publisher.publish,
         store,
         plan,
         clips,
         finished,
-        fingerprint=fingerprint(plan, clips, settings),
+        fingerprint=narration_fingerprint(plan, clips, settings),
         settings=settings,
         tally=tally,
     )
@@ -62,7 +62,7 @@ async def publish(
 @store_task
 async def renew_review(store: Store, narration_id: str) -> str:
     """Publish the review page again, with new links; a link to it."""
-    return await asyncio.to_thread(publishing.renew_review, store, narration_id)
+    return await asyncio.to_thread(publisher.renew_review, store, narration_id)
 
 
 def announce(report: RunReport) -> None:

@@ -15,14 +15,14 @@ from prefect.artifacts import (
     aupdate_progress_artifact,
 )
 
+from narration.escaping import escape_markdown
 from narration.manifest import Manifest
-from narration.markup import plain
 from narration.planning import Plan, PlannedChunk
-from narration.progress import Progress, tell
 from narration.publishing.commands import retake_command
-from narration.report import RunReport
 from narration.store import Store
-from narration.synthesis.tally import Tally
+from narration.synthesis.progress import Progress, tell
+from narration.synthesis.report import RunReport
+from narration.synthesis.run_state import RunState
 from tasks.pages import MAX_ROWS, best_effort
 
 SECONDS_BETWEEN_UPDATES = 2.0  # of the progress artifact
@@ -30,7 +30,7 @@ SECONDS_BETWEEN_TELLS = 0.5  # of a terminal: each walks over all chunks, once f
 TABLE_TEXT = 120  # characters of a chunk's text shown
 
 
-def tell_step(step: str, plan: Plan, tally: Tally) -> None:
+def tell_step(step: str, plan: Plan, tally: RunState) -> None:
     """Tell a listening terminal how far the run is."""
     made, cached, failed = tally.counts(plan)
     waiting = sum(
@@ -41,7 +41,7 @@ def tell_step(step: str, plan: Plan, tally: Tally) -> None:
 
 
 @asynccontextmanager
-async def progress_shown(plan: Plan, tally: Tally) -> AsyncIterator[None]:
+async def progress_shown(plan: Plan, tally: RunState) -> AsyncIterator[None]:
     """Keep terminal and progress artifact moving while clips are made."""
     artifact: UUID | None = None
     shown = _percent(plan, tally)
@@ -80,12 +80,12 @@ async def progress_shown(plan: Plan, tally: Tally) -> AsyncIterator[None]:
     await move()
 
 
-def _percent(plan: Plan, tally: Tally) -> float:
+def _percent(plan: Plan, tally: RunState) -> float:
     at_hand = sum(entry.clip is not None or entry.digest in tally.made for entry in plan.chunks)
     return round(100 * at_hand / len(plan.chunks), 1)
 
 
-async def show_chunks(plan: Plan, tally: Tally) -> None:
+async def show_chunks(plan: Plan, tally: RunState) -> None:
     """A table of chunks: what each is, where its clip came from, what it cost.
 
     Of more than `MAX_ROWS` those a person has something to do with stay: what failed, then what
@@ -109,7 +109,7 @@ def _unremarkable(row: dict[str, Any]) -> tuple[bool, bool, bool]:
     return row["state"] != "failed", not row["doubts"], row["state"] != "synthesized"
 
 
-def _row(entry: PlannedChunk, tally: Tally) -> dict[str, Any]:
+def _row(entry: PlannedChunk, tally: RunState) -> dict[str, Any]:
     made = tally.new(entry.digest)
     failure = tally.failed.get(entry.digest)
     clip = tally.made[entry.digest].clip if entry.digest in tally.made else entry.clip
@@ -125,8 +125,8 @@ def _row(entry: PlannedChunk, tally: Tally) -> dict[str, Any]:
         "attempts": len(sidecar.refused) + 1 if sidecar else None,
         "seed": str(sidecar.seed) if sidecar else None,
         "cost $": round(tally.budget.price_of(made.execution_seconds), 6) if made else 0,
-        "doubts": plain("; ".join(faults) if failure is None else str(failure)[:300]),
-        "text": plain(text),
+        "doubts": escape_markdown("; ".join(faults) if failure is None else str(failure)[:300]),
+        "text": escape_markdown(text),
     }
 
 
@@ -142,7 +142,7 @@ async def show_summary(store: Store, report: RunReport, manifest: Manifest) -> N
     ]
     if report.duration is not None:
         lines.append(f"Duration {report.duration:.1f} s.")
-    lines += [f"- {plain(note)}" for note in report.notes]
+    lines += [f"- {escape_markdown(note)}" for note in report.notes]
     with best_effort():
         lines += await asyncio.to_thread(_where, store, report, manifest)
         if report.flagged:
@@ -174,7 +174,7 @@ def _what_to_retake(report: RunReport, manifest: Manifest, store: str) -> str:
     )
 
 
-async def show_failure(plan: Plan, tally: Tally, remedy: str) -> None:
+async def show_failure(plan: Plan, tally: RunState, remedy: str) -> None:
     """Which chunks have no clip, why, and what to do next; nothing for a run without failures."""
     failures = tally.failures(plan)
     if not failures:
@@ -182,7 +182,10 @@ async def show_failure(plan: Plan, tally: Tally, remedy: str) -> None:
     lines = [
         f"# {plan.narration_id}: {len(failures)} of {len(plan.chunks)} chunks failed",
         f"The others are stored. To go on: {remedy}.",
-        *(f"- chunk {index}: {plain(reason)}" for index, reason in list(failures.items())[:MAX_ROWS]),
+        *(
+            f"- chunk {index}: {escape_markdown(reason)}"
+            for index, reason in list(failures.items())[:MAX_ROWS]
+        ),
     ]
     with best_effort():
         await acreate_markdown_artifact("\n\n".join(lines), key=f"summary-{plan.narration_id}")

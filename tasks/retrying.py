@@ -11,10 +11,10 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from narration.errors import Damaged, ManifestConflict, NarrationError, StoreUnavailable
 
-BRIEFLY = [1.0, 3.0, 9.0]
+STORE_RETRY_DELAYS = [1.0, 3.0, 9.0]
 """Seconds between tries of a step on the store; what outlasts them fails the run."""
 
-PATIENTLY = [2.0, 5.0, 12.0, 30.0, 60.0, 60.0]
+CHUNK_RETRY_DELAYS = [2.0, 5.0, 12.0, 30.0, 60.0, 60.0]
 """Seconds between tries of one chunk: outlives a minute without network and a worker's replacement."""
 
 JITTER = 0.5
@@ -36,7 +36,7 @@ def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     return isinstance(error, NarrationError) and error.retryable
 
 
-def is_the_store_stuttering(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+def is_store_outage(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether it was the store alone that did not answer; a person should hear of anything else at once."""
     return isinstance(state.data, StoreUnavailable)
 
@@ -44,8 +44,8 @@ def is_the_store_stuttering(_task: Task[..., Any], _run: TaskRun, state: State[A
 def store_task(step: Callable[P, R]) -> Task[P, R]:
     """`step` as a task that is tried again while the store stutters, and never answered from a cache."""
     policy = task(
-        retries=len(BRIEFLY),
-        retry_delay_seconds=BRIEFLY,
+        retries=len(STORE_RETRY_DELAYS),
+        retry_delay_seconds=STORE_RETRY_DELAYS,
         retry_condition_fn=is_transient,
         cache_policy=NO_CACHE,
     )

@@ -17,10 +17,10 @@ from narration.preflight import open_endpoint
 from narration.settings import Settings
 from narration.store import Store
 from narration.synthesis import Synthesizer
-from narration.synthesis.tally import Tally
+from narration.synthesis.run_state import RunState
 from narration.voices.transport import VoiceTransport
 from tasks.report import progress_shown
-from tasks.retrying import JITTER, PATIENTLY, is_transient
+from tasks.retrying import CHUNK_RETRY_DELAYS, JITTER, is_transient
 from tasks.sealing import sealed
 
 ABOUT_THIS_CHUNK = {ErrorCode.INVALID_INPUT, ErrorCode.REQUEST_TOO_LONG, ErrorCode.ENGINE_FAILURE}
@@ -40,8 +40,8 @@ def concerns_every_chunk(error: BaseException) -> bool:
 @task(
     name="synthesize",
     task_run_name="chunk {index}",
-    retries=len(PATIENTLY),
-    retry_delay_seconds=PATIENTLY,
+    retries=len(CHUNK_RETRY_DELAYS),
+    retry_delay_seconds=CHUNK_RETRY_DELAYS,
     retry_jitter_factor=JITTER,
     retry_condition_fn=is_transient,
     cache_policy=NO_CACHE,
@@ -50,7 +50,7 @@ async def synthesize(
     index: int,  # noqa: ARG001  # for the name of the task run
     planned: PlannedChunk,
     synthesizer: Synthesizer,
-    tally: Tally,
+    tally: RunState,
     limit: str | None,
 ) -> None:
     """Make the clip of one chunk and note it in `tally`. `limit` is a global concurrency limit.
@@ -78,7 +78,7 @@ async def _held(limit: str | None) -> AsyncIterator[None]:
         yield
 
 
-async def synthesize_missing(store: Store, settings: Settings, plan: Plan, tally: Tally, run: str) -> None:
+async def synthesize_missing(store: Store, settings: Settings, plan: Plan, tally: RunState, run: str) -> None:
     """Make every distinct missing clip, `settings.concurrency` at once; the first goes alone.
 
     What was made and what failed stands in `tally`; only cancellation is raised. After a
@@ -100,7 +100,7 @@ async def synthesize_missing(store: Store, settings: Settings, plan: Plan, tally
 
 
 async def _run_chains(
-    chains: list[list[PlannedChunk]], synthesizer: Synthesizer, settings: Settings, tally: Tally
+    chains: list[list[PlannedChunk]], synthesizer: Synthesizer, settings: Settings, tally: RunState
 ) -> None:
     stopped: list[BaseException] = []
     tried = {planned.digest: asyncio.Event() for chain in chains for planned in chain}
@@ -128,7 +128,7 @@ async def _attempt(
     planned: PlannedChunk,
     synthesizer: Synthesizer,
     settings: Settings,
-    tally: Tally,
+    tally: RunState,
     stopped: list[BaseException],
 ) -> None:
     """Make one clip and note in `tally` what came of it; `stopped` says why nothing more may start."""

@@ -11,7 +11,7 @@ import espeakng_loader
 import numpy as np
 from numpy.typing import NDArray
 
-from narration.audio import resample
+from narration.audio.files import resample
 from narration.chunking import Boundary, Chunk
 
 RATE = 24_000  # Hz, as clips have

@@ -15,8 +15,8 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 from proxy_kit import Proxy
 from store_kit import STRICT, server
 
-from infra.local_runpod.endpoint import LocalEndpoint, open_endpoint
-from infra.local_runpod.endpoint import Plan as EndpointPlan
+from infra.local_runpod.endpoint import LocalEndpoint, serve_endpoint
+from infra.local_runpod.endpoint import LocalEndpointOptions as EndpointPlan
 from infra.local_runpod.environment import worker_environment
 from infra.local_runpod.workers import WorkerPool
 
@@ -72,7 +72,7 @@ class Backstage:
     def worker_process(self) -> psutil.Process:
         """The process that runs the SDK's loop."""
         for keeper in psutil.Process().children():
-            if "infra.local_runpod.keeper" in " ".join(keeper.cmdline()):
+            if "infra.local_runpod.supervisor" in " ".join(keeper.cmdline()):
                 for child in keeper.children():
                     if "gpu_worker" in child.cmdline():
                         return child
@@ -102,7 +102,7 @@ class Backstage:
             return time.monotonic() + self.ahead
 
         plan = EndpointPlan(workers=0, api_key=KEY)
-        self.endpoint = await self._stack.enter_async_context(open_endpoint(plan, clock=clock))
+        self.endpoint = await self._stack.enter_async_context(serve_endpoint(plan, clock=clock))
         root = self.endpoint.base_url.removesuffix("/v2")
         self.client, self.worker, self.s3 = Proxy(root), Proxy(root), Proxy(self.upstream)
         for proxy in (self.client, self.worker, self.s3):

@@ -54,7 +54,7 @@ def short_pauses() -> Iterator[None]:
         for step in steps:
             assert isinstance(step.retry_delay_seconds, list)
             patch.setattr(step, "retry_delay_seconds", QUICK[: len(step.retry_delay_seconds)])
-        patch.setattr("narration.endpoint.patience.FIRST_PAUSE", QUICK[0])
+        patch.setattr("narration.endpoint.retrying.FIRST_PAUSE", QUICK[0])
         patch.setattr("infra.local_runpod.worker_api.POLL_SECONDS", 1.0)  # a worker that is to stop awaits it
         patch.setattr(JSONFileLoader, "load_file", lambda _, path: _load(path))
         yield

@@ -19,7 +19,7 @@ from transformers import (
     HiggsAudioV2Processor,
 )
 
-from gpu_worker.codec import tokenizer_classes
+from gpu_worker.higgs.codec import tokenizer_classes
 
 Codes = NDArray[np.int16]
 

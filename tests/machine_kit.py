@@ -16,7 +16,7 @@ import pytest
 from prefect_kit import RestartableServer
 from proxy_kit import does_first
 
-from narration.mastering.ffmpeg_process import find_ffmpeg
+from narration.rendering.ffmpeg import find_ffmpeg
 from narration.store import atomic
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import AudioClip, open_store
 from narration.synthesis.budget import budget_for
-from narration.synthesis.tally import Tally
+from narration.synthesis.run_state import RunState
 
 FLAC = b"fLaC and so on"
 
@@ -34,9 +34,9 @@ def plan_of(folder: Path, numbers: Iterable[int]) -> Plan:
     return plan
 
 
-def empty_tally() -> Tally:
+def empty_tally() -> RunState:
     """Nothing made, nothing failed, nothing spent."""
-    return Tally(budget_for(read_settings(engine="draft"), "draft"))
+    return RunState(budget_for(read_settings(engine="draft"), "draft"))
 
 
 def stored_clip(digest: str, *faults: str) -> AudioClip:

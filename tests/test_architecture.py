@@ -24,23 +24,23 @@ MAY_IMPORT = {
 
 WORKER_MAY_IMPORT = {"narration.contract", "narration.fetch"}
 STAND_IN = "infra.local_runpod"
-STARTS_STAND_IN = "flows.cli"
+STARTS_STAND_IN = "flows.cli.main"
 
 DOORS: dict[str, tuple[str, ...]] = {
     "pysbd": ("narration.chunking.sentences",),
-    "httpx": ("narration.endpoint", "narration.fetch", "infra", "flows.in_process"),
+    "httpx": ("narration.endpoint", "narration.fetch", "infra", "flows.cli.flow_run"),
     "boto3": ("narration.store", "infra"),
     "botocore": ("narration.store", "infra"),
-    "ffmpeg": ("narration.mastering",),
-    "imageio_ffmpeg": ("narration.mastering.ffmpeg_process",),
-    "soundfile": ("narration.audio", "gpu_worker.audio"),
-    "soxr": ("narration.audio", "gpu_worker.audio", "gpu_worker.resampling"),
+    "ffmpeg": ("narration.rendering",),
+    "imageio_ffmpeg": ("narration.rendering.ffmpeg",),
+    "soundfile": ("narration.audio.files", "gpu_worker.audio"),
+    "soxr": ("narration.audio.files", "gpu_worker.audio", "gpu_worker.higgs.torchaudio_shim"),
     "torch": ("gpu_worker",),
     "transformers": ("gpu_worker",),
     "runpod": ("gpu_worker.handler", "infra"),
     "prefect": ("flows", "tasks", "infra"),
     "espeakng_loader": ("gpu_worker",),
-    "rich": ("flows.terminal",),
+    "rich": ("flows.cli.terminal",),
     "markdown_it": ("narration.script.markdown", "narration.script.footnotes"),
     "pydantic_settings": ("narration.settings", "gpu_worker.settings"),
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gpu_worker import attention
-from gpu_worker.attention import Spans, attend_many, attend_one
+from gpu_worker.higgs import attention
+from gpu_worker.higgs.attention import Spans, attend_many, attend_one
 
 HEADS, KV_HEADS, HEAD_DIM = 6, 2, 16
 

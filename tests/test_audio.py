@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from narration.audio import audio_sha256, decode, encode_flac, resample
+from narration.audio.files import audio_sha256, decode, encode_flac, resample
 from narration.errors import BadAudio
 
 FORMATS = {

@@ -12,12 +12,12 @@ from audio_kit import RATE, chunk, silence, speak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from narration.captions import Cue, make_cues, to_srt, to_vtt
-from narration.captions.wrapping import caption_blocks, graphemes, width
+from narration.audio.shape import shape_of
 from narration.chunking import Chunk
-from narration.pace import expected_seconds
-from narration.shape import shape_of
-from narration.timeline import MASTER_RATE, ClipShape, Pauses, Timeline, arrange
+from narration.rendering.caption_lines import caption_blocks, graphemes, width
+from narration.rendering.captions import Cue, make_cues, to_srt, to_vtt
+from narration.rendering.timeline import MASTER_RATE, ClipShape, Pauses, Timeline, arrange
+from narration.speech_duration import expected_seconds
 
 SENTENCES = (
     "Computers were once people.",

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_higgs import SMALL_FIRST_ID, tiny_config, write_tiny_higgs
 
-from gpu_worker.checkpoint import load_language_model
-from gpu_worker.models import ModelError
+from gpu_worker.checkpoints.source import ModelError
+from gpu_worker.higgs.load_model import load_language_model
 
 
 @pytest.mark.parametrize(

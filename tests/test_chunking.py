@@ -13,9 +13,9 @@ from script_kit import CORPUS, PYSBD_SENTINELS, markdown, nasty_text, plain, scr
 
 from narration.chunking import MAX_LIMIT, MIN_LIMIT, SHORT, Chunk, chunk_script
 from narration.errors import SettingsError
-from narration.pace import expected_seconds
 from narration.script import Script, read_script
 from narration.script.paragraph import Paragraph
+from narration.speech_duration import expected_seconds
 
 EXPLAINER = Path(__file__).parent.parent / "examples" / "explainer.md"
 

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from audio_kit import RATE, silence, speak
 
-from flows import cli, in_process, terminal
+from flows.cli import flow_run, main, terminal
 from narration.errors import ChunksFailed, MasteringError, NarrationError
-from narration.report import RunReport
+from narration.synthesis.report import RunReport
 
 SAID = "This is what the sample says, word for word, and nothing else is to be heard in it."
 SCRIPT = "# Title\n\nOne paragraph that says something.\n\nAnother paragraph that says more.\n"
@@ -31,7 +31,7 @@ def script(tmp_path: Path) -> Path:
 def test_planning_on_a_folder_loads_neither_prefect_nor_an_http_client(script: Path) -> None:
     """`narrate plan` answers before Prefect would have been imported."""
     code = (
-        "import sys; from flows.cli import main; main(['plan', sys.argv[1]]); "
+        "import sys; from flows.cli.main import main; main(['plan', sys.argv[1]]); "
         "loaded = {'prefect', 'httpx', 'boto3', 'numpy', 'runpod', 'rich'} & set(sys.modules); "
         "assert not loaded, loaded"
     )
@@ -43,7 +43,7 @@ def test_planning_on_a_folder_loads_neither_prefect_nor_an_http_client(script: P
 
 def test_an_id_is_made_of_the_files_name(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A person need not think of one."""
-    assert cli.main(["plan", str(script)]) == 0
+    assert main.main(["plan", str(script)]) == 0
     assert "my-script-draft" in capsys.readouterr().out
 
 
@@ -54,18 +54,18 @@ def test_the_price_is_shown_with_its_inputs(
     monkeypatch.setenv("NARRATION_MODEL", "higgs/1")
     monkeypatch.setenv("RUNPOD_HIGGS_ENDPOINT_ID", "abc")
     monkeypatch.setenv("NARRATION_PRICE_PER_SECOND", "0.001")
-    assert cli.main(["plan", str(script)]) == 2  # no voice to plan with
+    assert main.main(["plan", str(script)]) == 2  # no voice to plan with
     assert "voice" in capsys.readouterr().err
     soundfile.write("sample.wav", np.concatenate([speak(SAID), silence(0.3)]), RATE)
-    assert cli.main(["voice", "add", "default", "--sample", "sample.wav", "--transcript", SAID]) == 0
-    assert cli.main(["plan", str(script)]) == 0
+    assert main.main(["voice", "add", "default", "--sample", "sample.wav", "--transcript", SAID]) == 0
+    assert main.main(["plan", str(script)]) == 0
     told = capsys.readouterr().out
     assert "at 10 seconds of speech per GPU second (assumed)" in told
     assert "at $0.001 a GPU second" in told
     monkeypatch.setenv("NARRATION_SPEED", "25")
-    assert cli.main(["plan", str(script)]) == 0
+    assert main.main(["plan", str(script)]) == 0
     assert "at 25 seconds of speech per GPU second (measured)" in capsys.readouterr().out
-    assert cli.main(["plan", str(script), "--json"]) == 0
+    assert main.main(["plan", str(script), "--json"]) == 0
     totals = json.loads(capsys.readouterr().out)["totals"]
     assert totals["gpu_seconds"] == pytest.approx(totals["speech_seconds"] / 25, abs=0.01)
     assert totals["price"] == pytest.approx(totals["gpu_seconds"] * 0.001, abs=1e-5)
@@ -75,9 +75,9 @@ def test_a_plan_has_the_fields_that_programs_rely_on(
     script: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Chunks are numbered from 1; a draft is free and said to be one."""
-    assert cli.main(["plan", str(script)]) == 0
+    assert main.main(["plan", str(script)]) == 0
     assert "draft voice" in capsys.readouterr().out
-    assert cli.main(["plan", str(script), "--json"]) == 0
+    assert main.main(["plan", str(script), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told) == {"narration_id", "model", "voice", "chunks", "totals"}
     assert [chunk["index"] for chunk in told["chunks"]] == [1, 2]
@@ -113,7 +113,7 @@ def test_what_cannot_be_used_is_named(
 ) -> None:
     """Exit status 2 with the cause; argparse's own refusals have the same status."""
     try:
-        status = cli.main(arguments)
+        status = main.main(arguments)
     except SystemExit as refused:
         status = int(str(refused.code))
     assert status == 2
@@ -125,7 +125,7 @@ def test_a_setting_that_is_none_is_named_as_it_is_set(
 ) -> None:
     """The person reads the variable's name, not the field's."""
     monkeypatch.setenv("NARRATION_CONCURRENCY", "many")
-    assert cli.main(["plan", str(script)]) == 2
+    assert main.main(["plan", str(script)]) == 2
     assert "NARRATION_CONCURRENCY" in capsys.readouterr().err
 
 
@@ -136,7 +136,7 @@ def test_doctor_names_everything_that_is_wrong_at_once(
     """One line for each thing a run needs, with what to do about those that are wrong; the same in JSON."""
     monkeypatch.setenv("NARRATION_FFMPEG", "/nowhere/ffmpeg")
     asked = ["doctor", "--engine", "higgs", "--store", store]
-    assert cli.main(asked) == 2
+    assert main.main(asked) == 2
     lines = capsys.readouterr().out.splitlines()
     found = {line.split()[1]: line for line in lines}
     assert "RUNPOD_HIGGS_ENDPOINT_ID" in found["endpoint"]
@@ -148,7 +148,7 @@ def test_doctor_names_everything_that_is_wrong_at_once(
     else:
         assert found["store"].startswith("ok")
         assert "narrate voice add default" in found["voice"]
-    assert cli.main([*asked, "--json"]) == 2
+    assert main.main([*asked, "--json"]) == 2
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False
     assert [finding["name"] for finding in told["findings"]] == list(found)
@@ -156,7 +156,7 @@ def test_doctor_names_everything_that_is_wrong_at_once(
 
 def test_doctor_is_content_with_a_laptop_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing configured is nothing wrong: drafts are spoken here."""
-    assert cli.main(["doctor"]) == 0
+    assert main.main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [
         ["ok", name] for name in ("store", "ffmpeg", "endpoint", "model", "voice")
@@ -169,8 +169,8 @@ def test_a_key_in_the_environment_is_never_printed(
     """Neither in a plan nor in a refusal."""
     monkeypatch.setenv("RUNPOD_API_KEY", "rpa_SECRETSECRET")
     monkeypatch.setenv("RUNPOD_HIGGS_ENDPOINT_ID", "abc")
-    cli.main(["plan", str(script)])
-    cli.main(["doctor", "--engine", "higgs", "--store", str(script)])
+    main.main(["plan", str(script)])
+    main.main(["doctor", "--engine", "higgs", "--store", str(script)])
     printed = capsys.readouterr()
     assert "SECRET" not in printed.out + printed.err
 
@@ -187,7 +187,7 @@ def test_being_terminated_is_being_stopped(grouped: bool, monkeypatch: pytest.Mo
         raise BaseExceptionGroup("tasks", [signal]) if grouped else signal
 
     with pytest.raises(KeyboardInterrupt):
-        in_process.run_flow(flow)
+        flow_run.run_flow(flow)
 
 
 def test_tables_align_their_columns() -> None:
@@ -217,7 +217,7 @@ def test_nothing_that_a_store_or_a_script_holds_commands_the_terminal(
 
 def test_a_files_name_forges_no_line_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     """An error is one line, whatever it quotes."""
-    assert cli.main(["run", f"{FORGERY}.md"]) == 2
+    assert main.main(["run", f"{FORGERY}.md"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert NarrationError(FORGERY, remedy=FORGERY).message.isprintable()
     assert str(NarrationError(FORGERY, remedy=FORGERY)).isprintable()
@@ -250,8 +250,8 @@ def test_failed_chunks_are_status_1_with_the_way_on(
     def fail(_: object) -> None:
         raise ChunksFailed("1 of 9", failures={2: "silent"}, report=report, remedy="start it again")
 
-    monkeypatch.setattr(cli, "run_flow", fail)
-    assert cli.main(["run", str(script), "--json"]) == 1
+    monkeypatch.setattr(main, "run_flow", fail)
+    assert main.main(["run", str(script), "--json"]) == 1
     printed = capsys.readouterr()
     assert json.loads(printed.out)["failures"] == {"2": "silent"}
     assert printed.err == "narrate: start it again\n"
@@ -270,8 +270,8 @@ def test_an_error_is_bad_input_only_while_nothing_was_stored(
         error.clips_stored = stored
         raise error
 
-    monkeypatch.setattr(cli, "run_flow", fail)
-    assert cli.main(["run", str(script)]) == status
+    monkeypatch.setattr(main, "run_flow", fail)
+    assert main.main(["run", str(script)]) == status
 
 
 def test_chunks_that_failed_for_one_reason_share_its_line() -> None:

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_codec import write_tiny_codec
 
-from gpu_worker.codec import HOP, MARGIN, WINDOW, Codec, windows
-from gpu_worker.delay_pattern import Codes
-from gpu_worker.models import ModelError
-from gpu_worker.resampling import resample
-from gpu_worker.speaker import VoiceSample, Waveform
-from gpu_worker.voice_cache import VoiceCache
+from gpu_worker.checkpoints.source import ModelError
+from gpu_worker.engine_protocol import VoiceSample, Waveform
+from gpu_worker.higgs.codec import HOP, MARGIN, WINDOW, Codec, windows
+from gpu_worker.higgs.delay_pattern import Codes
+from gpu_worker.higgs.torchaudio_shim import resample_like_torchaudio
+from gpu_worker.higgs.voice_cache import VoiceCache
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_resampling_is_the_published_one() -> None:
     """The worker's 24 kHz to 16 kHz gives what torchaudio 2.11's `functional.resample` gave for a sweep."""
     time = torch.arange(1_003, dtype=torch.float64) / 24_000
     sweep = torch.sin(2 * math.pi * (200 + 120_000 * time) * time).float()
-    resampled = resample(sweep[None], 24_000, 16_000)[0]
+    resampled = resample_like_torchaudio(sweep[None], 24_000, 16_000)[0]
     assert resampled.shape == (669,)
     assert resampled[REFERENCE_AT].tolist() == pytest.approx(REFERENCE, abs=2e-6)
 

@@ -17,18 +17,18 @@ from store_kit import digest_of, sidecar_of
 
 from narration import audio
 from narration.errors import Damaged, MasteringError
-from narration.finishing import finish
 from narration.manifest import ChunkEntry
 from narration.planning import Plan, PlannedChunk, make_plan
-from narration.publishing.describing import _chunk_entry
+from narration.publishing.manifest_builder import _chunk_entry
+from narration.rendering.render import render
+from narration.rendering.timeline import Placement
 from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import ClipSidecar, Store, open_store
 from narration.store.layout import held_key, sidecar_key, tries_key
 from narration.synthesis.budget import budget_for
 from narration.synthesis.continuity import cut_context
-from narration.synthesis.tally import Tally
-from narration.timeline import Placement
+from narration.synthesis.run_state import RunState
 from tasks.report import _row
 
 CHUNKS = 40  # more than are read at once, and more than a run may plan afresh
@@ -70,7 +70,7 @@ def test_every_damaged_clip_is_found_in_one_go(store: Store, tmp_path: Path) -> 
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(Damaged, match="not the audio that was stored"):
-        finish(plan, clips, store, read_settings(engine="draft"), tmp_path)
+        render(plan, clips, store, read_settings(engine="draft"), tmp_path)
     assert set(store.find_clips(clips)) == set(clips) - flipped
     assert list(tmp_path.glob("*.wav")) == []
 
@@ -85,7 +85,7 @@ def test_a_disk_too_full_for_copies_of_the_clips_is_named(store: Store, tmp_path
     for digest in clips:
         (folder / f"{digest}.flac").symlink_to("/dev/full")
     with pytest.raises(MasteringError, match="No space left") as caught:
-        finish(plan, clips, store, read_settings(engine="draft"), folder)
+        render(plan, clips, store, read_settings(engine="draft"), folder)
     assert "free some space" in caught.value.remedy
     assert len(store.find_clips(clips)) == CHUNKS
 
@@ -147,7 +147,7 @@ def test_a_sidecar_with_one_field_altered_is_a_miss_or_a_clip_like_any_other(
     clip = store.find_clip(planned.digest)
     if clip is None:
         return
-    account = Tally(budget_for(read_settings(engine="draft"), "draft"))
+    account = RunState(budget_for(read_settings(engine="draft"), "draft"))
     json.dumps(_row(replace(planned, clip=clip), account), allow_nan=False)
     entry = _chunk_entry(planned, clip, Placement(1, 0, 10, 0, 5, 5, 0.0), account)
     assert ChunkEntry.model_validate_json(entry.model_dump_json()) == entry

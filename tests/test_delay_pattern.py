@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import HiggsAudioV2Processor
 
-from gpu_worker.delay_pattern import BEGIN, END, MIN_STEPS, Codes, Stream, delay, force, undelay
-from gpu_worker.rows import NEVER
+from gpu_worker.higgs.delay_pattern import BEGIN, END, MIN_STEPS, Codes, Stream, delay, force_pattern, undelay
+from gpu_worker.higgs.slot_state import NEVER
 
 
 def codes(frames: int) -> Codes:
@@ -100,5 +100,5 @@ def test_force_opens_and_closes_the_codebooks_one_by_one() -> None:
     tokens = torch.full((4, 8), 5)
     step = torch.tensor([1, 6, 21, 30])
     first_end = torch.tensor([NEVER, NEVER, 20, 20])
-    forced = force(tokens, step, first_end).tolist()
+    forced = force_pattern(tokens, step, first_end).tolist()
     assert forced == [[5] + [BEGIN] * 7, [5] * 6 + [BEGIN] * 2, [END] + [5] * 7, [END] * 8]

@@ -16,9 +16,10 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 from worker_kit import decoded, handler, inline, job, sample
 
-from gpu_worker import draft, espeak
-from gpu_worker.draft import DraftSpeaker
-from gpu_worker.speaker import SampleLoader, Utterance, VoiceSample, Waveform
+from gpu_worker.draft import engine, espeak_process
+from gpu_worker.draft.engine import DraftEngine
+from gpu_worker.engine_protocol import SampleLoader, Utterance, VoiceSample, Waveform
+from narration.audio.quality import inspect_clip
 from narration.contract import (
     DRAFT_MODEL,
     FRAME_RATE,
@@ -27,8 +28,7 @@ from narration.contract import (
     ErrorCode,
     SynthesisRequest,
 )
-from narration.pace import expected_seconds
-from narration.quality import inspect_clip
+from narration.speech_duration import expected_seconds
 
 TEXT = "In 1998, the committee paid $5.20 to Dr. Smith; nobody objected. Was that wise?"
 
@@ -36,7 +36,7 @@ TEXT = "In 1998, the committee paid $5.20 to Dr. Smith; nobody objected. Was tha
 async def say(prompt: str = TEXT, *, sample: SampleLoader | None = None, **fields: object) -> Utterance:
     """One request to an engine of its own."""
     request = SynthesisRequest.model_validate({"prompt": prompt, **fields})
-    return await DraftSpeaker().speak(request, sample)
+    return await DraftEngine().speak(request, sample)
 
 
 def loudness(waveform: Waveform) -> float:
@@ -60,7 +60,7 @@ async def test_a_text_is_spoken_at_a_narrators_pace() -> None:
 
 async def test_the_same_request_gives_the_same_samples_whatever_was_said_before() -> None:
     """espeak-ng carries state from text to text; requests must not."""
-    speaker = DraftSpeaker()
+    speaker = DraftEngine()
     request = SynthesisRequest(prompt=TEXT, seed=5)
     first = (await speaker.speak(request, None)).waveform
     others = [SynthesisRequest(prompt=f"{number} other words!") for number in range(6)]
@@ -72,12 +72,12 @@ async def test_the_same_request_gives_the_same_samples_whatever_was_said_before(
 def test_another_process_in_another_environment_gives_the_same_samples(tmp_path: Path) -> None:
     """Locale, folder and environment of the worker leave no trace in a clip."""
     code = (
-        "import asyncio, hashlib; from gpu_worker.draft import DraftSpeaker;"
+        "import asyncio, hashlib; from gpu_worker.draft.engine import DraftSpeaker;"
         "from narration.contract import SynthesisRequest;"
         f"said = asyncio.run(DraftSpeaker().speak(SynthesisRequest(prompt={TEXT!r}), None));"
         "print(hashlib.sha256(said.waveform).hexdigest())"
     )
-    root = Path(draft.__file__).parents[1]
+    root = Path(engine.__file__).parents[1]
     french = {"LC_ALL": "C", "LANG": "fr_FR.UTF-8", "ESPEAK_DATA_PATH": "/nowhere"}
     places: list[tuple[dict[str, str], Path]] = [({}, root), (french, tmp_path)]
     prints = {
@@ -162,7 +162,7 @@ async def test_two_thousand_characters_are_spoken_in_time(prompt: str) -> None:
     """The longest prompt, even as one word or of nothing but digits, ends long before patience does."""
     utterance = await say(prompt, max_new_tokens=1000)
     assert utterance.frames > 100
-    assert utterance.timings.decode < draft.PATIENCE / 2
+    assert utterance.timings.decode < engine.PATIENCE / 2
 
 
 async def test_markup_and_tokens_are_plain_characters() -> None:
@@ -200,7 +200,7 @@ def cloned(sha256: str | None) -> SynthesisRequest:
 
 async def test_a_known_voice_is_not_loaded_again_until_it_is_forgotten() -> None:
     """The digest is the key: a hit loads nothing, and the memory of voices is bounded."""
-    speaker = DraftSpeaker(voice_cache=2)
+    speaker = DraftEngine(voice_cache=2)
     loaders = {digit: CountingLoader(digit * 64) for digit in "abc"}
     for digit in "aaabba":
         await speaker.speak(cloned(digit * 64), loaders[digit])
@@ -213,7 +213,7 @@ async def test_a_known_voice_is_not_loaded_again_until_it_is_forgotten() -> None
 
 async def test_a_voice_without_a_digest_is_loaded_each_time() -> None:
     """What a URL holds is known only by looking."""
-    speaker = DraftSpeaker()
+    speaker = DraftEngine()
     loader = CountingLoader()
     for _ in range(2):
         await speaker.speak(cloned(None), loader)
@@ -222,7 +222,7 @@ async def test_a_voice_without_a_digest_is_loaded_each_time() -> None:
 
 async def test_a_bad_sample_fails_here_as_it_would_on_the_real_engine() -> None:
     """A laptop finds the sample that a paid worker would refuse, and does not remember it as good."""
-    speaker = DraftSpeaker()
+    speaker = DraftEngine()
     bad = CountingLoader(failure=ContractError(ErrorCode.SAMPLE_SILENT, "silent"))
     for _ in range(2):
         with pytest.raises(ContractError, match="silent"):
@@ -247,8 +247,8 @@ class Stand:
 
     def __init__(self, script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._script = script
-        self._real = espeak.__file__
-        monkeypatch.setattr(espeak, "__file__", str(script))
+        self._real = espeak_process.__file__
+        monkeypatch.setattr(espeak_process, "__file__", str(script))
         self.runs("")
 
     def runs(self, code: str) -> None:
@@ -290,7 +290,7 @@ while len(list(begun.iterdir())) < 4:  # the first four meet, or nobody speaks
 atexit.register((ended / str(os.getpid())).touch)
 """
     )
-    speaker = DraftSpeaker(slots=8)
+    speaker = DraftEngine(slots=8)
     spoken = await asyncio.gather(*(speaker.speak(SynthesisRequest(prompt="x"), None) for _ in range(8)))
     assert len(list(begun.iterdir())) == 8
     assert sum(utterance.timings.queue > 0.01 for utterance in spoken) >= 4
@@ -302,7 +302,7 @@ async def test_a_cancelled_request_takes_its_process_with_it(
     """A stopped job leaves no process behind, and its place is free again."""
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     stand.runs("import time; time.sleep(300)")
-    speaker = DraftSpeaker()
+    speaker = DraftEngine()
     task = asyncio.create_task(speaker.speak(SynthesisRequest(prompt="x"), None))
     async with asyncio.timeout(60):
         while not (speaking := stand.processes()):  # noqa: ASYNC110  # another process's doing
@@ -319,7 +319,7 @@ async def test_a_cancelled_request_takes_its_process_with_it(
 
 async def test_a_stuck_process_is_given_up_and_ended(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text on which espeak-ng hangs is a failure after a while, not a slot lost for ever."""
-    monkeypatch.setattr(draft, "PATIENCE", 0.2)
+    monkeypatch.setattr(engine, "PATIENCE", 0.2)
     stand.runs("import time; time.sleep(300)")
     with pytest.raises(ContractError) as caught:
         await say()
@@ -331,7 +331,7 @@ async def test_a_crash_of_espeak_is_a_typed_failure(tmp_path: Path, monkeypatch:
     """The process may die; the worker answers for it."""
     script = tmp_path / "crash.py"
     script.write_text("import sys; sys.exit('no such voice')")
-    monkeypatch.setattr(espeak, "__file__", str(script))
+    monkeypatch.setattr(espeak_process, "__file__", str(script))
     with pytest.raises(ContractError, match="status 1: no such voice"):
         await say()
 
@@ -351,7 +351,7 @@ async def test_a_deep_installation_folder_is_no_obstacle(
 async def test_the_handler_answers_with_draft_clips() -> None:
     """Behind the handler the draft is a worker like any other, under its own model id."""
     data = inline(sample())
-    answer = await handler(DraftSpeaker())(
+    answer = await handler(DraftEngine())(
         job(prompt=TEXT, model=DRAFT_MODEL, audio_base64=data, audio_transcript="t")
     )
     assert answer["model"] == DRAFT_MODEL

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from narration import audio
 from narration.endpoint import Job, JobPolicy, JobStatus, result_of
 from narration.endpoint.jobs import parse_job
-from narration.endpoint.words import one_line, reason
+from narration.endpoint.messages import error_reason, one_line
 from narration.errors import (
     BadAudio,
     BadResult,
@@ -248,7 +248,7 @@ def test_words_from_outside_cannot_forge_a_line() -> None:
 )
 def test_any_error_whatever_reads_as_one_printable_line(error: object) -> None:
     """No JSON value makes the reader fail, nor lets a control character through."""
-    line = reason(error)
+    line = error_reason(error)
     assert line.isprintable()
     assert len(line) <= 500
 

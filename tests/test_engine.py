@@ -23,23 +23,23 @@ from tiny_higgs import PUBLISHED_FIRST_ID, SMALL_FIRST_ID, write_tiny_higgs
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gpu_worker import audio
-from gpu_worker.checkpoint import load_language_model
-from gpu_worker.codec import Codec, tokenizer_classes
-from gpu_worker.decoder import Decoder
-from gpu_worker.delay_pattern import END, Codes, delay
-from gpu_worker.engine import EngineOptions, HiggsEngine, Spoken
-from gpu_worker.engines import HIGGS_SLOTS
-from gpu_worker.model_runner import ModelRunner
-from gpu_worker.models import ModelError
-from gpu_worker.prefix_cache import PrefixCache
-from gpu_worker.prompt import Prompt, Segment
-from gpu_worker.sampler import Sampling
-from gpu_worker.sequence import Sequence, Status
+from gpu_worker.checkpoints.source import ModelError
+from gpu_worker.engine_protocol import SampleLoader, VoiceSample
+from gpu_worker.higgs.codec import Codec, tokenizer_classes
+from gpu_worker.higgs.codec_thread import CodecThread
+from gpu_worker.higgs.decoder import Decoder
+from gpu_worker.higgs.delay_pattern import END, Codes, delay
+from gpu_worker.higgs.engine import EngineOptions, HiggsEngine, Spoken
+from gpu_worker.higgs.load_model import load_language_model
+from gpu_worker.higgs.model_runner import ModelRunner
+from gpu_worker.higgs.prefix_cache import PrefixCache
+from gpu_worker.higgs.prompt import Prompt, Segment
+from gpu_worker.higgs.sampler import Sampling
+from gpu_worker.higgs.sequence import Sequence, Status
+from gpu_worker.open_engine import HIGGS_SLOTS
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.speaker import SampleLoader, VoiceSample
-from gpu_worker.vocoder import Vocoder
 from narration.contract import FRAME_RATE, ContractError, ErrorCode, SynthesisRequest
-from narration.pace import expected_seconds
+from narration.speech_duration import expected_seconds
 
 Wave = NDArray[np.float32]
 
@@ -558,7 +558,7 @@ def test_the_process_ends_with_a_status_that_says_so(small_checkpoint: Path, cod
     code = """
 import asyncio, sys, torch
 from pathlib import Path
-from gpu_worker.engine import EngineOptions, HiggsEngine
+from gpu_worker.higgs.engine import EngineOptions, HiggsEngine
 from narration.contract import SynthesisRequest
 
 def lost(*_):
@@ -584,7 +584,7 @@ async def test_a_waveform_stays_within_full_scale(codec_folder: Path) -> None:
         def decode(self, given: Any) -> list[Wave]:
             return [100 * waveform for waveform in codec.decode(given)]
 
-    vocoder = Vocoder(Loud(codec._model, torch.device("cpu")))
+    vocoder = CodecThread(Loud(codec._model, torch.device("cpu")))
     waveform = await vocoder.decode(np.full((8, 4), 5, dtype=np.int16))
     vocoder.close()
     assert (waveform.min(), waveform.max()) == (-1, 1)
@@ -605,7 +605,7 @@ async def test_clips_too_many_for_the_codec_together_are_decoded_one_by_one(code
                 raise torch.OutOfMemoryError
             return codec.decode(given)
 
-    vocoder = Vocoder(Tight(codec._model, torch.device("cpu")))
+    vocoder = CodecThread(Tight(codec._model, torch.device("cpu")))
     busy = asyncio.ensure_future(vocoder.encode(BERT))  # so that the clips gather behind it
     await asyncio.sleep(0.05)
     *decoded, refused = await asyncio.gather(*map(vocoder.decode, clips), return_exceptions=True)

@@ -11,14 +11,14 @@ import torch
 from tiny_codec import write_tiny_codec
 from tiny_higgs import SMALL_FIRST_ID, write_tiny_higgs
 
-from gpu_worker.attention import Spans, attend_many, attend_one
-from gpu_worker.checkpoint import load_language_model
-from gpu_worker.decoder import Decoder
-from gpu_worker.engine import EngineOptions, HiggsEngine, Spoken
-from gpu_worker.model_runner import ModelRunner
-from gpu_worker.prompt import Prompt, Segment
-from gpu_worker.sampler import Sampling
-from gpu_worker.sequence import Sequence
+from gpu_worker.higgs.attention import Spans, attend_many, attend_one
+from gpu_worker.higgs.decoder import Decoder
+from gpu_worker.higgs.engine import EngineOptions, HiggsEngine, Spoken
+from gpu_worker.higgs.load_model import load_language_model
+from gpu_worker.higgs.model_runner import ModelRunner
+from gpu_worker.higgs.prompt import Prompt, Segment
+from gpu_worker.higgs.sampler import Sampling
+from gpu_worker.higgs.sequence import Sequence
 from narration.contract import SynthesisRequest
 
 pytestmark = [

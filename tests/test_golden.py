@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from narration.finishing import fingerprint
 from narration.manifest import load_manifest
 from narration.planning import Plan, make_plan
+from narration.rendering.render import narration_fingerprint
 from narration.script import read_script
 from narration.settings import Settings, read_settings
 from narration.store import Store, open_store
@@ -76,7 +76,7 @@ def test_a_stored_narration_is_not_published_again(store: Store) -> None:
     plan = planned(store, read_settings(engine="draft"), None)
     clips = {entry.digest: entry.clip for entry in plan.chunks if entry.clip}
     assert plan.manifest is not None
-    assert fingerprint(plan, clips, read_settings(engine="draft")) == plan.manifest.fingerprint
+    assert narration_fingerprint(plan, clips, read_settings(engine="draft")) == plan.manifest.fingerprint
 
 
 def test_a_stored_manifest_keeps_all_that_it_says() -> None:

@@ -134,15 +134,22 @@ def test_weights_lie_below_everything_that_changes_more_often() -> None:
     parts = [
         (index, argument.rsplit(" ", 1)[1])
         for index, (_, argument) in enumerate(worker)
-        if "gpu_worker.fetch" in argument
+        if "gpu_worker.checkpoints.fetch" in argument
     ]
     assert [part for _, part in parts] == [f"{number}/{len(parts)}" for number in range(1, len(parts) + 1)]
     assert 11_542_613_696 / len(parts) < 5e9  # bytes of the published model; registries end at 10 GB a layer
     last = parts[-1][0]
     before = [argument for instruction, argument in worker[:last] if instruction == "COPY"]
-    files = ["__init__.py", "models.py", "shards.py", "fetch.py", "models.toml"]
-    assert [argument.split() for argument in before] == [
-        [*(f"gpu_worker/{file}" for file in files), "gpu_worker/"]
+    assert before == [
+        "gpu_worker/__init__.py gpu_worker/",
+        "gpu_worker/checkpoints/ gpu_worker/checkpoints/",
+    ]
+    assert sorted(path.name for path in (ROOT / "gpu_worker/checkpoints").glob("*.*")) == [
+        "__init__.py",
+        "fetch.py",
+        "models.toml",
+        "shards.py",
+        "source.py",
     ]
     assert any("-r requirements.txt" in argument for _, argument in worker[last:])
 

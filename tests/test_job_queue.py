@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.local_runpod.job_queue import RETENTION, SYNC_RETENTION, WORKER_SILENCE, JobQueue
-from infra.local_runpod.jobs import Job, JobStatus, NotRetryable, Policy, UnknownJob
+from infra.local_runpod.jobs import JobStatus, NotRetryable, Policy, QueuedJob, UnknownJob
 
 
 class Clock:
@@ -32,12 +32,12 @@ def queue(clock: Clock) -> JobQueue:
     return JobQueue(clock=clock)
 
 
-def submit(queue: JobQueue, prompt: str = "x", *, sync: bool = False, **policy: float) -> Job:
+def submit(queue: JobQueue, prompt: str = "x", *, sync: bool = False, **policy: float) -> QueuedJob:
     """One job."""
     return queue.submit({"prompt": prompt}, size=100, policy=Policy(**policy), sync=sync)
 
 
-def finish(queue: JobQueue, job: Job, output: Any = "clip", error: Any = None) -> None:
+def finish(queue: JobQueue, job: QueuedJob, output: Any = "clip", error: Any = None) -> None:
     """A worker's answer."""
     queue.finish(job.id, output=output, error=error, size=1000)
 

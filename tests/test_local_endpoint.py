@@ -15,8 +15,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.local_runpod import news, worker_api
-from infra.local_runpod.endpoint import LocalEndpoint, Plan, open_endpoint
+from infra.local_runpod import change_notifier, worker_api
+from infra.local_runpod.endpoint import LocalEndpoint, LocalEndpointOptions, serve_endpoint
 
 INPUT = {"input": {"prompt": "x"}}
 
@@ -67,7 +67,7 @@ class Sides:
 @asynccontextmanager
 async def opened(**options: Any) -> AsyncIterator[Sides]:
     """An endpoint without workers, and both ways in."""
-    async with open_endpoint(Plan(workers=0, api_key="key"), **options) as endpoint:
+    async with serve_endpoint(LocalEndpointOptions(workers=0, api_key="key"), **options) as endpoint:
         headers = {"Authorization": "Bearer key"}
         async with httpx.AsyncClient(
             base_url=endpoint.base_url, headers=headers, timeout=30, verify=False
@@ -92,7 +92,7 @@ def short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
 def long_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls that only news can end within a test's patience."""
     monkeypatch.setattr(worker_api, "POLL_SECONDS", 600)
-    monkeypatch.setattr(news, "_SLICE", 600)
+    monkeypatch.setattr(change_notifier, "_SLICE", 600)
 
 
 @pytest.mark.parametrize(

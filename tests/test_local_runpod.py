@@ -24,7 +24,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from worker_kit import decoded, file, inline, sample, serving
 
-from infra.local_runpod.endpoint import Plan, open_endpoint
+from infra.local_runpod.endpoint import LocalEndpointOptions, serve_endpoint
 from infra.local_runpod.launch import RunningEndpoint, local_runpod, start_local_runpod
 from narration.contract import DRAFT_MODEL
 from narration.errors import EndpointUnavailable
@@ -297,7 +297,7 @@ def test_a_keeper_ends_what_a_killed_worker_had_started() -> None:
         "print(child.pid, flush=True); psutil.Process().kill()"
     )
     keeper = subprocess.Popen(
-        [sys.executable, "-m", "infra.local_runpod.keeper", "1", sys.executable, "-c", orphaning],
+        [sys.executable, "-m", "infra.local_runpod.supervisor", "1", sys.executable, "-c", orphaning],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -424,10 +424,10 @@ async def test_results_that_are_refused_are_posted_again_or_made_again() -> None
     """The SDK posts again after 500 and drops after 400; the queue notices the silence about the job."""
     refusals = Refusals()
     now, ahead = time.monotonic, 0.0
-    plan = Plan(api_key="key", environment={"WORKER_ENGINE": "draft"})
+    plan = LocalEndpointOptions(api_key="key", environment={"WORKER_ENGINE": "draft"})
     key = {"Authorization": "Bearer key"}
     async with (
-        open_endpoint(plan, wrap=refusals, clock=lambda: now() + ahead) as endpoint,
+        serve_endpoint(plan, wrap=refusals, clock=lambda: now() + ahead) as endpoint,
         httpx.AsyncClient(base_url=endpoint.base_url, headers=key, verify=False) as client,
     ):
 

@@ -15,7 +15,6 @@ from plan_kit import plan_of, stored_clip
 
 import narration.manifest
 from narration.errors import StoreRefused
-from narration.finishing import fingerprint
 from narration.manifest import (
     SCHEMA_VERSION,
     ChunkEntry,
@@ -28,9 +27,10 @@ from narration.manifest import (
     load_manifest,
     manifest_schema,
 )
+from narration.planning.script_source import settings_of
 from narration.publishing import renew_review
-from narration.settings import CLIP_SETTINGS, FINISH_SETTINGS, Settings, read_settings
-from narration.sources import settings_of
+from narration.rendering.render import narration_fingerprint
+from narration.settings import CLIP_SETTINGS, RENDER_SETTINGS, Settings, read_settings
 from narration.store import open_store
 from tasks.publish import published_already
 
@@ -92,7 +92,7 @@ def manifest(*chunks: ChunkEntry) -> Manifest:
 
 def made_with(settings: Settings) -> dict[str, Any]:
     """What a manifest remembers of `settings`."""
-    return {name: getattr(settings, name) for name in (*CLIP_SETTINGS, *FINISH_SETTINGS)}
+    return {name: getattr(settings, name) for name in (*CLIP_SETTINGS, *RENDER_SETTINGS)}
 
 
 def test_what_is_written_reads_back() -> None:
@@ -161,7 +161,7 @@ def test_a_manifest_decides_neither_where_keys_go_nor_what_is_run() -> None:
     assert settings_of(hostile, mine) == mine.model_copy(update=fixed)
 
 
-@given(st.sampled_from([*CLIP_SETTINGS, *FINISH_SETTINGS]), json_values)
+@given(st.sampled_from([*CLIP_SETTINGS, *RENDER_SETTINGS]), json_values)
 def test_a_setting_in_a_manifest_is_one_that_can_be_set_or_the_manifest_is_refused(
     name: str, value: Any
 ) -> None:
@@ -190,7 +190,7 @@ async def test_a_manifest_that_names_another_narration_is_published_again(tmp_pa
     """What a run reports of its narration, and tells people to paste, is of that narration."""
     planned, told = plan_of(tmp_path, [1]), read_settings(engine="draft")
     clips = {entry.digest: stored_clip(entry.digest) for entry in planned.chunks}
-    current = {"id": planned.narration_id, "fingerprint": fingerprint(planned, clips, told)}
+    current = {"id": planned.narration_id, "fingerprint": narration_fingerprint(planned, clips, told)}
     mine = manifest().model_copy(update=current)
     for published, answer in ((mine, mine), (mine.model_copy(update={"id": "`[x](//h)"}), None)):
         again = replace(planned, manifest=published)

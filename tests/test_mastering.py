@@ -24,12 +24,13 @@ import soundfile
 from audio_kit import RATE, chunk, silence, speak, tone
 from numpy.typing import NDArray
 
-from narration.audio import resample
+from narration.audio.files import resample
+from narration.audio.shape import shape_of
 from narration.errors import BadAudio, MasteringError
-from narration.mastering import PRESETS, Loudness, Preset, ffmpeg_process, master, mastering
-from narration.mastering.ffmpeg_process import feed, find_ffmpeg
-from narration.shape import shape_of
-from narration.timeline import MASTER_RATE, Pauses, Timeline, arrange
+from narration.rendering import ffmpeg, master
+from narration.rendering.ffmpeg import feed, find_ffmpeg
+from narration.rendering.master import PRESETS, Loudness, Preset, write_master
+from narration.rendering.timeline import MASTER_RATE, Pauses, Timeline, arrange
 
 Waveform = NDArray[np.float32]
 
@@ -81,24 +82,24 @@ def measured(path: Path) -> tuple[float, float]:
     command = [str(find_ffmpeg()), "-hide_banner", "-nostats", "-i", str(path)]
     graph = ["-af", "ebur128=peak=true:framelog=quiet", "-f", "null", "-"]
     done = subprocess.run([*command, *graph], capture_output=True, check=True)
-    reading = mastering._reading(done.stderr.decode())
+    reading = master._reading(done.stderr.decode())
     return reading.integrated, reading.true_peak
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> mastering.Master:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> master.Master:
     """The narration mastered where its peaks have to be limited."""
-    return master(narration()[0], read, tmp_path_factory.mktemp("master"), PRESETS["audiobook"])
+    return write_master(narration()[0], read, tmp_path_factory.mktemp("master"), PRESETS["audiobook"])
 
 
-def test_the_wav_is_as_long_as_the_timeline(finished: mastering.Master) -> None:
+def test_the_wav_is_as_long_as_the_timeline(finished: master.Master) -> None:
     """WAV: 48 kHz, 16 bits, one channel, the Timeline's samples to the last one."""
     info = soundfile.info(finished.wav)
     assert (info.format, info.subtype) == ("WAV", "PCM_16")
     assert samples(finished.wav).size == narration()[0].samples == finished.samples
 
 
-def test_the_mp3_decodes_to_the_same_length(finished: mastering.Master) -> None:
+def test_the_mp3_decodes_to_the_same_length(finished: master.Master) -> None:
     """MP3: its gapless information makes decoders give exactly the Timeline's samples."""
     assert samples(finished.mp3).size == finished.samples
     decoded = subprocess.run(
@@ -109,7 +110,7 @@ def test_the_mp3_decodes_to_the_same_length(finished: mastering.Master) -> None:
     assert len(decoded.stdout) == 2 * finished.samples
 
 
-def test_the_mp3_is_as_loud_as_the_wav(finished: mastering.Master) -> None:
+def test_the_mp3_is_as_loud_as_the_wav(finished: master.Master) -> None:
     """The encoder neither lowers the level nor clips: within 0.1 LU, peaks under full scale."""
     integrated, true_peak = measured(finished.mp3)
     assert integrated == pytest.approx(finished.loudness.integrated_lufs, abs=0.11)
@@ -119,7 +120,7 @@ def test_the_mp3_is_as_loud_as_the_wav(finished: mastering.Master) -> None:
 @pytest.mark.parametrize("index", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", ["wav", "mp3"])
 def test_every_clip_starts_within_one_sample_of_its_place(
-    finished: mastering.Master, kind: str, index: int
+    finished: master.Master, kind: str, index: int
 ) -> None:
     """Each clip correlates best where the Timeline puts it, limiter, resampling and coding included."""
     place = narration()[0].placements[index - 1]
@@ -130,7 +131,7 @@ def test_every_clip_starts_within_one_sample_of_its_place(
     assert abs(offset(found, wanted)) <= 1
 
 
-def test_between_clips_lies_digital_silence(finished: mastering.Master) -> None:
+def test_between_clips_lies_digital_silence(finished: master.Master) -> None:
     """Where the Timeline holds no clip the master holds zeros, and fades join the two without a step."""
     waveform = samples(finished.wav)
     at = 0
@@ -141,7 +142,7 @@ def test_between_clips_lies_digital_silence(finished: mastering.Master) -> None:
         at = place.end
 
 
-def test_the_loudness_told_is_the_loudness_of_the_file(finished: mastering.Master) -> None:
+def test_the_loudness_told_is_the_loudness_of_the_file(finished: master.Master) -> None:
     """What the master says of itself is what a fresh measurement of the WAV says."""
     integrated, true_peak = measured(finished.wav)
     assert finished.loudness.integrated_lufs == pytest.approx(integrated, abs=0.05)
@@ -151,7 +152,7 @@ def test_the_loudness_told_is_the_loudness_of_the_file(finished: mastering.Maste
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_met_or_missed_on_the_quiet_side(name: str, tmp_path: Path) -> None:
     """Within 0.5 LU of the target and said so, or quieter and said so; peaks at most -1 dBTP."""
-    loudness = master(narration()[0], read, tmp_path, PRESETS[name]).loudness
+    loudness = write_master(narration()[0], read, tmp_path, PRESETS[name]).loudness
     assert loudness.true_peak_dbtp <= -1.0
     assert loudness.target_lufs == {"video": -14, "podcast": -16, "audiobook": -19}[name]
     assert loudness.integrated_lufs <= loudness.target_lufs + 0.5
@@ -160,7 +161,7 @@ def test_a_preset_is_met_or_missed_on_the_quiet_side(name: str, tmp_path: Path) 
         assert loudness.limited
 
 
-def test_peaks_that_need_little_limiting_do_not_cost_the_target(finished: mastering.Master) -> None:
+def test_peaks_that_need_little_limiting_do_not_cost_the_target(finished: master.Master) -> None:
     """Where 3 dB of limiting suffice the target is met to 0.5 LU all the same."""
     assert finished.loudness.limited
     assert finished.loudness.on_target
@@ -170,7 +171,7 @@ def test_a_target_within_reach_is_hit_by_gain_alone(tmp_path: Path) -> None:
     """Where peaks leave room nothing is limited, and the waveform is the clip times one number."""
     clip = speak(TEXTS[0])
     timeline = arranged([clip])
-    done = master(timeline, lambda _: clip, tmp_path, Preset("quiet", -30.0))
+    done = write_master(timeline, lambda _: clip, tmp_path, Preset("quiet", -30.0))
     assert not done.loudness.limited
     assert done.loudness.integrated_lufs == pytest.approx(-30.0, abs=0.1)
     place = timeline.placements[0]
@@ -185,7 +186,7 @@ def test_more_than_three_decibels_are_never_limited(tmp_path: Path) -> None:
     clip = speak(TEXTS[0]) * np.float32(0.2)
     clip[clip.size // 2 : clip.size // 2 + 12] = 0.9
     timeline = arranged([clip])
-    done = master(timeline, lambda _: clip, tmp_path, PRESETS["video"])
+    done = write_master(timeline, lambda _: clip, tmp_path, PRESETS["video"])
     assert done.loudness.limited
     assert not done.loudness.on_target
     assert done.loudness.integrated_lufs < -20
@@ -198,7 +199,7 @@ def test_limiting_leaves_the_rest_of_the_waveform_alone(tmp_path: Path) -> None:
     clip = speak(TEXTS[0]) * np.float32(0.3)
     clip[RATE : RATE + 12] = 0.5
     timeline = arranged([clip])
-    done = master(timeline, lambda _: clip, tmp_path, PRESETS["video"])
+    done = write_master(timeline, lambda _: clip, tmp_path, PRESETS["video"])
     assert done.loudness.limited
     place = timeline.placements[0]
     wanted = resample(clip, RATE, MASTER_RATE) * np.float32(10 ** (done.loudness.gain_db / 20))
@@ -215,7 +216,7 @@ def test_peaks_between_samples_are_limited_too(tmp_path: Path) -> None:
     clip = speak(TEXTS[0]) * np.float32(0.3)
     moment = np.arange(RATE // 20)
     clip[RATE : RATE + moment.size] = 0.5 * np.sin(2 * np.pi * moment / 3)  # 8 kHz
-    done = master(arranged([clip]), lambda _: clip, tmp_path, PRESETS["video"])
+    done = write_master(arranged([clip]), lambda _: clip, tmp_path, PRESETS["video"])
     assert done.loudness.limited
     assert measured(done.wav)[1] <= -1.0
 
@@ -226,7 +227,7 @@ def test_clips_are_levelled_as_the_timeline_says(tmp_path: Path) -> None:
     timeline = arranged([one, two])
     first, second = timeline.placements
     uneven = replace(timeline, placements=(first, replace(second, gain_db=-3.0)))
-    waveform = samples(master(uneven, lambda _: one, tmp_path, PRESETS["audiobook"]).wav)
+    waveform = samples(write_master(uneven, lambda _: one, tmp_path, PRESETS["audiobook"]).wav)
     levels = [float(np.std(waveform[place.start + 999 : place.end - 999])) for place in uneven.placements]
     assert 20 * np.log10(levels[1] / levels[0]) == pytest.approx(-3.0, abs=0.05)
 
@@ -236,7 +237,7 @@ def test_edges_fade_over_five_milliseconds(tmp_path: Path) -> None:
     clip = tone(3, hertz=1_000, level=0.2)
     timeline = arranged([clip])
     place = timeline.placements[0]
-    found = samples(master(timeline, lambda _: clip, tmp_path, PRESETS["audiobook"]).wav)
+    found = samples(write_master(timeline, lambda _: clip, tmp_path, PRESETS["audiobook"]).wav)
     found = found[place.start : place.end]
     body = np.abs(found[480:-480]).max()
     for edge in (found, found[::-1]):
@@ -244,19 +245,19 @@ def test_edges_fade_over_five_milliseconds(tmp_path: Path) -> None:
         assert np.abs(edge[240:480]).max() == pytest.approx(body, rel=0.02)
 
 
-def digests(done: mastering.Master) -> list[str]:
+def digests(done: master.Master) -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in (done.wav, done.mp3)]
 
 
-def test_the_same_clips_give_the_same_bytes(finished: mastering.Master, tmp_path: Path) -> None:
+def test_the_same_clips_give_the_same_bytes(finished: master.Master, tmp_path: Path) -> None:
     """Mastering twice, in another folder and at another time, gives identical files."""
     other = tmp_path / "another folder, with spaces: and 'quotes'"
     other.mkdir()
     time.sleep(1.1)
-    assert digests(master(narration()[0], read, other, PRESETS["audiobook"])) == digests(finished)
+    assert digests(write_master(narration()[0], read, other, PRESETS["audiobook"])) == digests(finished)
 
 
-def test_no_version_or_clock_enters_the_files(finished: mastering.Master) -> None:
+def test_no_version_or_clock_enters_the_files(finished: master.Master) -> None:
     """Neither file carries metadata: not the encoder's version, not a date."""
     for path in (finished.wav, finished.mp3):
         data = path.read_bytes()
@@ -267,14 +268,16 @@ def test_no_version_or_clock_enters_the_files(finished: mastering.Master) -> Non
 def test_a_clip_of_another_length_is_noticed(tmp_path: Path) -> None:
     """A clip that is not the one arranged fails by the chunk's number, and leaves nothing behind."""
     with pytest.raises(MasteringError, match="the clip of chunk 2 has 5 samples"):
-        master(narration()[0], lambda n: read(n) if n != 2 else silence(1)[:5], tmp_path, PRESETS["video"])
+        write_master(
+            narration()[0], lambda n: read(n) if n != 2 else silence(1)[:5], tmp_path, PRESETS["video"]
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_silence_cannot_be_brought_to_a_loudness(tmp_path: Path) -> None:
     """A narration without any sound is an error, not a master of amplified nothing."""
     with pytest.raises(MasteringError, match="silent"):
-        master(arranged([silence(3)]), lambda _: silence(3), tmp_path, PRESETS["video"])
+        write_master(arranged([silence(3)]), lambda _: silence(3), tmp_path, PRESETS["video"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -288,7 +291,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         started.append(subprocess.Popen(*arguments, **options))
         return started[-1]
 
-    monkeypatch.setattr(ffmpeg_process, "subprocess", replaced(subprocess, Popen=start))
+    monkeypatch.setattr(ffmpeg, "subprocess", replaced(subprocess, Popen=start))
     yield
     assert started
     assert all(child.returncode is not None for child in started)
@@ -316,7 +319,7 @@ def test_a_reader_that_fails_ends_everything(tmp_path: Path, pass_number: int) -
         return read(index)
 
     with pytest.raises(BadAudio, match="flipped"):
-        master(narration()[0], failing, tmp_path, PRESETS["video"])
+        write_master(narration()[0], failing, tmp_path, PRESETS["video"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -330,7 +333,7 @@ def test_a_readers_broken_pipe_is_not_ffmpegs(tmp_path: Path) -> None:
         return read(index)
 
     with pytest.raises(BrokenPipeError, match="the store went away"):
-        master(narration()[0], failing, tmp_path, PRESETS["video"])
+        write_master(narration()[0], failing, tmp_path, PRESETS["video"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -351,7 +354,7 @@ def test_mastering_stops_when_told(tmp_path: Path) -> None:
         return read(index)
 
     with pytest.raises(MasteringError, match="stopped"):
-        master(narration()[0], reader, tmp_path, PRESETS["video"], stop=stop)
+        write_master(narration()[0], reader, tmp_path, PRESETS["video"], stop=stop)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -386,7 +389,7 @@ def test_no_room_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: py
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
     with pytest.raises(MasteringError, match=r"no room for the master: \d+ MB needed, 1 MB free"):
-        master(narration()[0], read, tmp_path, PRESETS["video"])
+        write_master(narration()[0], read, tmp_path, PRESETS["video"])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is a Unix one")
@@ -394,7 +397,7 @@ def test_a_disk_that_fills_up_is_named(tmp_path: Path) -> None:
     """When writing fails for want of room the error says that, and the files go."""
     (tmp_path / "master.wav").symlink_to("/dev/full")
     with pytest.raises(MasteringError, match="no room left for the master"):
-        master(narration()[0], read, tmp_path, PRESETS["video"])
+        write_master(narration()[0], read, tmp_path, PRESETS["video"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -422,7 +425,7 @@ def test_path_comes_before_the_bundled_one_if_it_can_do_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An ffmpeg on PATH is used when it has every filter, and passed over when it has not."""
-    bundled = ffmpeg_process._bundled()
+    bundled = ffmpeg._bundled()
     (tmp_path / "weak").mkdir()
     program(tmp_path / "weak/ffmpeg", "#!/bin/sh\necho nothing\n")
     monkeypatch.setenv("PATH", str(tmp_path / "weak") + os.pathsep + os.environ["PATH"])
@@ -436,8 +439,8 @@ def test_path_comes_before_the_bundled_one_if_it_can_do_the_work(
 def test_ffmpeg_gets_no_keys_and_only_local_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The child's environment holds no setting of ours, and its input may come from the pipe alone."""
     monkeypatch.setenv("RUNPOD_API_KEY", "rpa_secret")
-    assert "rpa_secret" not in str(ffmpeg_process._environment())
-    command = mastering._writing(find_ffmpeg(), 10, tmp_path / "a.wav", tmp_path / "a.mp3", limited=True)
+    assert "rpa_secret" not in str(ffmpeg._environment())
+    command = master._writing(find_ffmpeg(), 10, tmp_path / "a.wav", tmp_path / "a.mp3", limited=True)
     assert command[command.index("-protocol_whitelist") + 1] == "pipe"
     assert [word for word in command if word.endswith((".wav", ".mp3"))] == [
         f"file:{tmp_path / 'a.wav'}",

@@ -12,18 +12,18 @@ import torch
 from hub_kit import REVISION, hub, worker
 from safetensors.torch import load_file, save_file
 
-from gpu_worker import fetch, models
-from gpu_worker.models import (
+from gpu_worker.checkpoints import fetch, source
+from gpu_worker.checkpoints.shards import read_tensors, share
+from gpu_worker.checkpoints.source import (
     FolderSource,
     HubSource,
     Kind,
     ModelError,
-    fingerprint,
+    checkpoint_fingerprint,
     model_id,
+    open_source,
     read_pins,
-    source,
 )
-from gpu_worker.shards import read_tensors, share
 
 MODEL = "bosonai/higgs-audio-v2-generation-3B-base"
 CODEC = "bosonai/higgs-audio-v2-tokenizer"
@@ -63,7 +63,7 @@ def _unpinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str = "
     pins.write_text(
         f'[model]\nrepository = "{MODEL}"{line}\n[codec]\nrepository = "{CODEC}"{line}\n', encoding="utf-8"
     )
-    monkeypatch.setattr(models, "PINS", pins)
+    monkeypatch.setattr(source, "PINS", pins)
 
 
 def test_the_repositories_are_the_published_ones() -> None:
@@ -80,13 +80,13 @@ def test_nobody_s_choice_is_an_error_that_says_what_to_do(
     """Without a pin and without a setting the worker names the command and the variable to use."""
     _unpinned(tmp_path, monkeypatch)
     with pytest.raises(ModelError, match=r"no revision of .*tokenizer is pinned.*pin.*WORKER_CODEC"):
-        source("codec", None)
+        open_source("codec", None)
 
 
 def test_a_pin_is_used_when_nothing_else_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a revision in models.toml, that revision is the checkpoint and part of the model id."""
+    """With a revision in source.toml, that revision is the checkpoint and part of the model id."""
     _unpinned(tmp_path, monkeypatch, REVISION)
-    pinned = [source(kind, None) for kind in ("model", "codec")]
+    pinned = [open_source(kind, None) for kind in ("model", "codec")]
     assert pinned == [HubSource("model", MODEL, REVISION), HubSource("codec", CODEC, REVISION)]
     assert model_id(*pinned) == f"higgs-audio-v2/{MODEL}@{REVISION}+{CODEC}@{REVISION}/engine-1"
 
@@ -98,15 +98,19 @@ def test_a_pin_is_used_when_nothing_else_is_said(tmp_path: Path, monkeypatch: py
 def test_a_reference_that_could_mean_other_weights_tomorrow_is_refused(reference: str) -> None:
     """A branch, a short hash, a bare repository or a missing folder is no checkpoint."""
     with pytest.raises(ModelError, match="40 hex digits"):
-        source("model", reference)
+        open_source("model", reference)
 
 
 def test_a_folder_is_known_by_its_content(model: Path, tmp_path: Path) -> None:
     """The fingerprint follows the content elsewhere, and changes with a weight, a header or a JSON text."""
-    first = fingerprint(model)
+    first = checkpoint_fingerprint(model)
     assert re.fullmatch("[0-9a-f]{16}", first)
     moved = Path(shutil.copytree(model, tmp_path / "moved"))
-    assert source("model", str(moved)).identity == f"local@{first}" == source("model", str(model)).identity
+    assert (
+        open_source("model", str(moved)).identity
+        == f"local@{first}"
+        == open_source("model", str(model)).identity
+    )
     seen = {first}
     weights = moved / "model-00002-of-00002.safetensors"
     for change in (
@@ -117,10 +121,10 @@ def test_a_folder_is_known_by_its_content(model: Path, tmp_path: Path) -> None:
         lambda: weights.rename(moved / "model-00003-of-00002.safetensors"),
     ):
         change()
-        seen.add(fingerprint(moved))
+        seen.add(checkpoint_fingerprint(moved))
     assert len(seen) == 6
     (moved / "README.md").write_text("words")
-    assert fingerprint(moved) in seen
+    assert checkpoint_fingerprint(moved) in seen
 
 
 def test_a_snapshot_in_a_hub_cache_is_the_hub_s(model: Path, tmp_path: Path) -> None:
@@ -137,13 +141,13 @@ def test_the_wrong_checkpoint_is_refused(model: Path, config: str) -> None:
     """The original layout, the codec in the model's place, and a broken configuration are refused by name."""
     (model / "config.json").write_text(config)
     with pytest.raises(ModelError, match=str(model)):
-        source("model", str(model)).locate()
+        open_source("model", str(model)).locate()
 
 
 def test_fetching_a_folder_keeps_its_identity(model: Path, codec: Path, tmp_path: Path) -> None:
     """What was fetched is the same checkpoint under the same id, and nothing but JSON and tensors."""
     fetched = worker(
-        *("gpu_worker.fetch", "--models", tmp_path / "models", "--model", model, "--codec", codec)
+        *("gpu_worker.checkpoints.fetch", "--models", tmp_path / "models", "--model", model, "--codec", codec)
     )
     assert fetched.returncode == 0, fetched.stderr
     origins: dict[Kind, Path] = {"model": model, "codec": codec}
@@ -151,8 +155,8 @@ def test_fetching_a_folder_keeps_its_identity(model: Path, codec: Path, tmp_path
         folder = tmp_path / "models" / kind
         for path in folder.glob("model*"):
             assert path.read_bytes() == (origin / path.name).read_bytes()
-        assert FolderSource(kind, folder).identity == f"local@{fingerprint(origin)}"
-        assert f"{folder}: local@{fingerprint(origin)}" in fetched.stdout
+        assert FolderSource(kind, folder).identity == f"local@{checkpoint_fingerprint(origin)}"
+        assert f"{folder}: local@{checkpoint_fingerprint(origin)}" in fetched.stdout
         FolderSource(kind, folder).locate()
     assert not (tmp_path / "models/model/training_args.bin").exists()
 
@@ -167,7 +171,17 @@ def test_parts_together_are_the_whole(model: Path, codec: Path, tmp_path: Path) 
     for part in ("1/3", "2/3", "3/3"):
         before = _written(target)
         fetched = worker(
-            *("gpu_worker.fetch", "--models", target, "--model", model, "--codec", codec, "--part", part)
+            *(
+                "gpu_worker.checkpoints.fetch",
+                "--models",
+                target,
+                "--model",
+                model,
+                "--codec",
+                codec,
+                "--part",
+                part,
+            )
         )
         assert fetched.returncode == 0, fetched.stderr
         added = {path.name for path, _ in _written(target) - before}
@@ -183,7 +197,7 @@ def test_parts_together_are_the_whole(model: Path, codec: Path, tmp_path: Path) 
     )
     for name, file in index["weight_map"].items():
         assert torch.equal(load_file(target / "model" / file)[name], published[name])
-    assert FolderSource("model", target / "model").identity == f"local@{fingerprint(model)}"
+    assert FolderSource("model", target / "model").identity == f"local@{checkpoint_fingerprint(model)}"
 
 
 def test_parts_are_nearly_equal(model: Path) -> None:
@@ -200,7 +214,7 @@ def test_parts_are_nearly_equal(model: Path) -> None:
 @pytest.mark.parametrize("part", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
 def test_a_part_that_does_not_exist_is_refused(part: str, tmp_path: Path) -> None:
     """A part outside 1..N writes nothing and says what a part is."""
-    refused = worker("gpu_worker.fetch", "--models", tmp_path / "models", f"--part={part}")
+    refused = worker("gpu_worker.checkpoints.fetch", "--models", tmp_path / "models", f"--part={part}")
     assert refused.returncode == 2
     assert "K/N" in refused.stderr
     assert not (tmp_path / "models").exists()
@@ -224,13 +238,17 @@ def test_a_revision_is_fetched_from_the_hub(model: Path, codec: Path, tmp_path: 
     environment = {"MODEL_REVISION": REVISION, "CODEC_REVISION": REVISION, "HF_HOME": tmp_path / "hf"}
     with hub({MODEL: model, CODEC: codec}) as endpoint:
         fetched = worker(
-            *("gpu_worker.fetch", "--models", tmp_path / "models"), HF_ENDPOINT=endpoint, **environment
+            *("gpu_worker.checkpoints.fetch", "--models", tmp_path / "models"),
+            HF_ENDPOINT=endpoint,
+            **environment,
         )
     assert fetched.returncode == 0, fetched.stderr
     assert f"{MODEL}@{REVISION}" in fetched.stdout
     assert FolderSource("codec", tmp_path / "models/codec").identity == f"{CODEC}@{REVISION}"
     assert not list((tmp_path / "hf").rglob("training_args.bin"))
-    offline = worker(*("gpu_worker.fetch", "--models", tmp_path / "again"), HF_HUB_OFFLINE="1", **environment)
+    offline = worker(
+        *("gpu_worker.checkpoints.fetch", "--models", tmp_path / "again"), HF_HUB_OFFLINE="1", **environment
+    )
     assert offline.returncode == 0, offline.stderr
     for path in (tmp_path / "models").rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "models")).read_bytes()
@@ -239,7 +257,7 @@ def test_a_revision_is_fetched_from_the_hub(model: Path, codec: Path, tmp_path: 
 def test_a_hub_that_lacks_the_revision_is_named(model: Path, tmp_path: Path) -> None:
     """An unknown revision, and no network with an empty cache, end with what was sought and status 1."""
     environment = {"HF_HOME": tmp_path / "hf", "CODEC_REVISION": REVISION, "MODEL_REVISION": REVISION[::-1]}
-    fetch_it = ("gpu_worker.fetch", "--models", tmp_path / "models")
+    fetch_it = ("gpu_worker.checkpoints.fetch", "--models", tmp_path / "models")
     with hub({MODEL: model}) as endpoint:
         unknown = worker(*fetch_it, HF_ENDPOINT=endpoint, **environment)
     offline = worker(*fetch_it, HF_HUB_OFFLINE="1", **environment)

@@ -115,7 +115,7 @@ def test_a_run_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None:
 
 TERMINATED = """
 import os, signal
-from flows.in_process import run_flow
+from flows.cli.flow_run import run_flow
 
 async def run():
     from prefect import flow

@@ -9,7 +9,7 @@ from flow_kit import Place
 from tiny_codec import write_tiny_codec
 from tiny_higgs import write_tiny_higgs
 
-from narration.audio import encode_flac
+from narration.audio.files import encode_flac
 
 TRANSCRIPT = "This is what the sample says, in a voice of its own."
 SCRIPT = """# A tiny voice

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from narration.contract import FRAME_RATE, MIN_FRAME_CAP
-from narration.pace import expected_seconds, pace
+from narration.speech_duration import expected_seconds, speech_duration
 
 TEXTS = [
     ("en-us", "A narrator reads at about one hundred and fifty words a minute, which is slower than talk."),
@@ -37,7 +37,7 @@ TEXTS = [
 @pytest.mark.parametrize(("voice", "text"), TEXTS)
 def test_bounds_hold_real_speech(voice: str, text: str) -> None:
     """No one who speaks from 100 to 260 words a minute leaves the bounds."""
-    bounds = pace(text)
+    bounds = speech_duration(text)
     for wpm in (100, 260):
         seconds = speak(text, voice=voice, wpm=wpm).size / RATE
         assert bounds.fastest <= seconds <= bounds.slowest
@@ -66,7 +66,7 @@ def test_more_text_takes_longer() -> None:
 
 def test_a_word_no_one_would_finish_may_be_short() -> None:
     """Ten thousand letters in a row do not oblige a speaker to minutes of sound."""
-    assert pace("q" * 10_000).fastest < 2.0 < pace("q" * 10_000).expected
+    assert speech_duration("q" * 10_000).fastest < 2.0 < speech_duration("q" * 10_000).expected
 
 
 @pytest.mark.parametrize("text", ["½cup", "①第一章", "²x", "Ⅳb", "₂e", "x²y", "3½in", "٣٤"])
@@ -80,5 +80,5 @@ def test_numerals_that_are_no_digits_are_said_like_digits(text: str) -> None:
 @given(st.text())
 def test_any_text_has_a_pace(text: str) -> None:
     """No text is beyond it, and its bounds are in order."""
-    bounds = pace(text)
+    bounds = speech_duration(text)
     assert 0 < bounds.fastest <= bounds.expected <= bounds.slowest

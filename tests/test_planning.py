@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from narration.contract import MIN_FRAME_CAP
 from narration.errors import InputError, SettingsError
-from narration.planning import Change, Plan, changes_for, make_plan, narration_slug, published_id
+from narration.planning import Plan, RetakeRequest, make_plan, narration_slug, published_id, retake_requests
 from narration.script import parse_script
 from narration.settings import Settings, read_settings
 from narration.store import Store, open_store, validate_id
@@ -38,7 +38,7 @@ def higgs(**changes: object) -> Settings:
 
 
 def plan(
-    store: Store, text: str, settings: Settings | None = None, changes: dict[int, Change] | None = None
+    store: Store, text: str, settings: Settings | None = None, changes: dict[int, RetakeRequest] | None = None
 ) -> Plan:
     script = parse_script(text.encode(), name="script.md")
     return make_plan(
@@ -125,7 +125,7 @@ def test_continuity_chains_within_a_paragraph_only(store: Store) -> None:
 def test_a_change_makes_the_next_take(store: Store) -> None:
     """Another take is another clip of the same words; the first stays known."""
     first = plan(store, "One sentence.").chunks[0]
-    again = plan(store, "One sentence.", changes={1: Change()}).chunks[0]
+    again = plan(store, "One sentence.", changes={1: RetakeRequest()}).chunks[0]
     assert again.digest != first.digest
     assert [entry.take for entry in again.choice.takes] == [1, 2]
     assert again.choice.takes[0].digest == first.digest
@@ -134,12 +134,14 @@ def test_a_change_makes_the_next_take(store: Store) -> None:
 
 def test_other_words_are_sent_and_the_source_is_remembered(store: Store) -> None:
     """An override is spoken in place of the chunk, which keeps its place by its own words."""
-    changed = plan(store, "One sentence.", changes={1: Change(text="Other words.")}).chunks[0]
+    changed = plan(store, "One sentence.", changes={1: RetakeRequest(text="Other words.")}).chunks[0]
     assert (changed.text, changed.chunk.text) == ("Other words.", "One sentence.")
 
 
-@pytest.mark.parametrize("changes", [{9: Change()}, {1: Change(take=4)}, {1: Change(text="x" * 2001)}])
-def test_what_is_not_there_cannot_be_taken_again(store: Store, changes: dict[int, Change]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{9: RetakeRequest()}, {1: RetakeRequest(take=4)}, {1: RetakeRequest(text="x" * 2001)}]
+)
+def test_what_is_not_there_cannot_be_taken_again(store: Store, changes: dict[int, RetakeRequest]) -> None:
     """A wrong chunk, take or text is refused before anything is paid."""
     with pytest.raises(InputError):
         plan(store, "One sentence.", changes=changes)
@@ -156,7 +158,7 @@ def test_what_is_not_there_cannot_be_taken_again(store: Store, changes: dict[int
 def test_a_retake_that_contradicts_itself_is_refused(arguments: dict[str, object]) -> None:
     """Text for a chunk not named, a seed for an old take, words that are none."""
     with pytest.raises(InputError):
-        changes_for(**arguments)  # type: ignore[arg-type]  # as a person might give them
+        retake_requests(**arguments)  # type: ignore[arg-type]  # as a person might give them
 
 
 def test_a_drafts_id_is_always_a_drafts() -> None:

@@ -22,7 +22,7 @@ PREFECT_API_URL = "http://127.0.0.1:4999/api"
 """
 PROVIDE = """
 import os
-from flows.prefect_server import provide_server
+from flows.cli.prefect_server import provide_server
 provide_server()
 print(os.environ["PREFECT_API_URL"])
 """
@@ -61,7 +61,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 TELL_MUCH = """
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
-from flows.in_process import leave
+from flows.cli.flow_run import leave
 tell = lambda: emit_event(event="narration.published", resource={"prefect.resource.id": "narration.intro"})
 tell()
 EventsWorker.instance().wait_until_empty()

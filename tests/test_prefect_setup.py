@@ -23,7 +23,7 @@ from prefect_kit import running_server, running_worker
 
 from infra.automations import RUN_TAG, automations
 from infra.job_environment import job_environment
-from infra.plan import Change
+from infra.plan import ProvisioningChange
 from infra.prefect_setup import WORK_POOL, main, plan
 from infra.secret_blocks import block_name
 from narration.errors import SettingsError
@@ -399,7 +399,7 @@ def others(api_url: str) -> Iterator[Runs]:
         yield runs
 
 
-def set_up(changes: list[Change]) -> None:
+def set_up(changes: list[ProvisioningChange]) -> None:
     for change in changes:
         change.apply()
 

@@ -18,10 +18,10 @@ from tiny_higgs import (
 )
 from transformers import AddedToken, AutoTokenizer
 
-from gpu_worker.codec import Codec
-from gpu_worker.delay_pattern import Codes
-from gpu_worker.models import ModelError
-from gpu_worker.prompt import Prompt, PromptBuilder, Turn
+from gpu_worker.checkpoints.source import ModelError
+from gpu_worker.higgs.codec import Codec
+from gpu_worker.higgs.delay_pattern import Codes
+from gpu_worker.higgs.prompt import Prompt, PromptBuilder, Turn
 from narration.contract import ContractError, ErrorCode
 
 _NOISE = np.random.default_rng(7)

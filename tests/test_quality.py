@@ -7,7 +7,7 @@ import pytest
 from audio_kit import RATE, silence, speak, tone
 from numpy.typing import NDArray
 
-from narration.quality import FRAME_SAMPLES, Severity, Verdict, inspect_clip
+from narration.audio.quality import FRAME_SAMPLES, Severity, Verdict, inspect_clip
 
 TEXT = "Computers were once people, and the word meant a job: long, dull, and important."
 

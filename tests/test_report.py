@@ -13,21 +13,21 @@ import pytest
 from markdown_it import MarkdownIt
 from plan_kit import empty_tally, plan_of, stored_clip
 
+from narration.escaping import escape_html
 from narration.manifest import Manifest
-from narration.markup import html_text
 from narration.planning import Plan
-from narration.progress import Progress, listening
 from narration.pruning import Unneeded
-from narration.store import Info, open_store
-from narration.synthesis import Made
-from narration.synthesis.tally import Tally
+from narration.store import ObjectInfo, open_store
+from narration.synthesis import SynthesizedClip
+from narration.synthesis.progress import Progress, listening
+from narration.synthesis.run_state import RunState
 from tasks import pages, report
 
 
-def make(tally: Tally, plan: Plan, index: int) -> None:
+def make(tally: RunState, plan: Plan, index: int) -> None:
     """Chunk `index` was made in this run."""
     digest = plan.chunks[index - 1].digest
-    tally.made[digest] = Made(stored_clip(digest), 1, 0.5)
+    tally.made[digest] = SynthesizedClip(stored_clip(digest), 1, 0.5)
 
 
 def doubtful(plan: Plan, index: int, fault: str) -> Plan:
@@ -133,7 +133,7 @@ async def test_no_words_from_outside_become_markup_in_an_artifact(
     )
     account.failed[plan.chunks[1].digest] = RuntimeError(HOSTILE)
     key = "inbox/[a](h) *c* _d_.md"
-    info = Info(key, 1, datetime.now(UTC))
+    info = ObjectInfo(key, 1, datetime.now(UTC))
     outcome = account.report(plan, notes=(HOSTILE,), manifest="m")
     await report.show_chunks(plan, account)
     await report.show_failure(plan, account, "try again")
@@ -145,7 +145,7 @@ async def test_no_words_from_outside_become_markup_in_an_artifact(
         MarkdownIt("commonmark").enable("table").render(text)
         for text in (*cells, *(each["markdown"] for each in shown if "markdown" in each))
     ]
-    told = html_text(" ".join(HOSTILE.split()))
+    told = escape_html(" ".join(HOSTILE.split()))
     assert sum(told in page for page in rendered) == 6
     assert not any(re.search(r"<(a|img|em|ol)\b", page) for page in rendered)
 
@@ -156,7 +156,7 @@ async def test_a_clip_that_another_run_stored_is_shown_as_cached(
     """With its length and its doubts, and at no cost."""
     plan, account = plan_of(tmp_path, range(1, 3)), empty_tally()
     digest = plan.chunks[0].digest
-    account.made[digest] = Made(stored_clip(digest, "clipping: half of it"), 0, 0.0, found=True)
+    account.made[digest] = SynthesizedClip(stored_clip(digest, "clipping: half of it"), 0, 0.0, found=True)
     await report.show_chunks(plan, account)
     row = shown[0]["table"][0]
     assert (row["state"], row["cost $"], row["seconds"]) == ("cached", 0, 1.0)

@@ -29,7 +29,7 @@ from flows.retake import retake
 from flows.review import review
 from narration.errors import Damaged, InputError
 from narration.manifest import Manifest, dump_manifest, load_manifest
-from narration.publishing import publishing, renew_review
+from narration.publishing import publisher, renew_review
 from narration.publishing.commands import retake_command, review_command
 from narration.publishing.review import render_review
 from narration.store import Store, open_store
@@ -273,7 +273,7 @@ async def test_a_page_made_again_gives_way_to_who_publishes_meanwhile(
             shelf.store.replace_manifest(ID, dump_manifest(other), if_match=found[1])
         return render_review(manifest, *given, **named)
 
-    monkeypatch.setattr(publishing, "render_review", meddle)
+    monkeypatch.setattr(publisher, "render_review", meddle)
     renew_review(shelf.store, "hostile")
     manifest = manifest_of(shelf)
     assert manifest.title == "Another"

@@ -9,16 +9,16 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from gpu_worker.delay_pattern import BEGIN, CODEBOOK_SIZE, END
-from gpu_worker.sampler import Sampling, SamplingRows, _uniform, sample
+from gpu_worker.higgs.delay_pattern import BEGIN, CODEBOOK_SIZE, END
+from gpu_worker.higgs.sampler import Sampling, SamplingSlots, _uniform, sample
 from narration.contract import MAX_RAS_WINDOW
 
 PLAIN = Sampling(temperature=1.0, top_k=1026, top_p=1.0, seed=0, ras_window=0, ras_repeats=0)
 GREEDY = replace(PLAIN, temperature=0.0)
 
 
-def rows_of(*samplings: Sampling) -> SamplingRows:
-    rows = SamplingRows.empty(len(samplings), torch.device("cpu"))
+def rows_of(*samplings: Sampling) -> SamplingSlots:
+    rows = SamplingSlots.empty(len(samplings), torch.device("cpu"))
     for row, sampling in enumerate(samplings):
         rows.write(row, sampling)
     return rows

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gpu_worker.prompt import Prompt
-from gpu_worker.sampler import Sampling
-from gpu_worker.scheduler import Scheduler
-from gpu_worker.sequence import Sequence, Status
+from gpu_worker.higgs.prompt import Prompt
+from gpu_worker.higgs.sampler import Sampling
+from gpu_worker.higgs.scheduler import Scheduler
+from gpu_worker.higgs.sequence import Sequence, Status
 
 GREEDY = Sampling(temperature=0, top_k=1, top_p=1, seed=0, ras_window=0, ras_repeats=0)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from script_kit import CORPUS, nasty_text, plain, read_or_refuse, speakable, texts
 
 from narration.errors import ScriptError
-from narration.markup import printable
+from narration.escaping import single_line
 from narration.script import MAX_SCRIPT_BYTES, parse_script, read_script
 from narration.script.paragraph import Paragraph
 
@@ -111,7 +111,7 @@ def test_a_missing_file_a_folder_and_an_unreadable_path_are_refused_by_name(tmp_
     for path in (tmp_path / "none.txt", tmp_path, tmp_path / ("x" * 5_000), tmp_path / "a\0b"):
         with pytest.raises(ScriptError) as caught:
             read_script(path)
-        assert caught.value.message.startswith(printable(f"{path}: "))
+        assert caught.value.message.startswith(single_line(f"{path}: "))
         assert caught.value.remedy
 
 

@@ -15,10 +15,10 @@ from flow_kit import FOUR_CHUNKS, Place
 
 from narration.contract import SynthesisRequest
 from narration.errors import NarrationError, ScriptError, SettingsError
-from narration.markup import html_text, plain
+from narration.escaping import escape_html, escape_markdown
+from narration.planning.script_source import read_reference
 from narration.preflight import check_endpoint
 from narration.settings import read_settings
-from narration.sources import read_reference
 from narration.store import open_store
 
 HOSTILE = """# <script>alert(1)</script> [click](javascript:alert(1))
@@ -108,10 +108,10 @@ def test_hostile_markup_in_a_script_stays_text(place: Place) -> None:
     """The review page lets no word of a script become markup: of plain text, which leaves nothing out."""
     answer = place.json("run", str(place.write("hostile.txt", HOSTILE)))
     page = Path(answer["files"]["html"]).read_text(encoding="utf-8")
-    assert html_text("<img src=x onerror=alert(1)>") in page
+    assert escape_html("<img src=x onerror=alert(1)>") in page
     assert "<img" not in page
     assert page.count("<script>") == 1  # the page's own
-    assert "javascript:" not in page.replace(html_text("javascript:alert(1)"), "")
+    assert "javascript:" not in page.replace(escape_html("javascript:alert(1)"), "")
     assert "default-src 'none'" in page
 
 
@@ -139,8 +139,8 @@ def test_plain_text_renders_as_itself(text: str) -> None:
     """Every character that Markdown could take for markup is escaped, and no line ends."""
     from markdown_it import MarkdownIt
 
-    rendered = MarkdownIt("commonmark").enable("table").render(plain(text))
-    assert rendered.strip() == f"<p>{html_text(' '.join(text.split()))}</p>"
+    rendered = MarkdownIt("commonmark").enable("table").render(escape_markdown(text))
+    assert rendered.strip() == f"<p>{escape_html(' '.join(text.split()))}</p>"
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_paths_are_not_read_where_no_folder_is_allowed(tmp_path: Path) -> None:
 
 def test_a_form_takes_a_hundred_kilobytes(tmp_path: Path) -> None:
     """More belongs into the store."""
-    from narration.sources import read_text
+    from narration.planning.script_source import read_text
 
     store = open_store(str(tmp_path / "store"))
     with pytest.raises(ScriptError, match="form"):

@@ -10,10 +10,10 @@ import pytest
 from audio_kit import RATE, silence, speak, tone
 from numpy.typing import NDArray
 
-from narration import loudness
-from narration.loudness import integrated_loudness
-from narration.mastering.ffmpeg_process import find_ffmpeg
-from narration.shape import shape_of
+from narration.audio import loudness
+from narration.audio.loudness import integrated_loudness
+from narration.audio.shape import shape_of
+from narration.rendering.ffmpeg import find_ffmpeg
 
 SENTENCE = "Computers were once people, and the word meant a job: long, dull, and important."
 SPOKEN = [

@@ -140,7 +140,7 @@ async def test_a_bug_that_one_script_meets_is_that_scripts_alone(
             raise RecursionError
         return parse_script(data, **how)
 
-    monkeypatch.setattr("narration.sources.parse_script", parse)
+    monkeypatch.setattr("narration.planning.script_source.parse_script", parse)
     drop(shelf, "1-unlucky.md", age=LONG_AGO + 1)
     drop(shelf, "2-good.md")
     outcomes = await sweep()

@@ -13,13 +13,13 @@ from store_kit import sidecar_of
 from narration.endpoint import Endpoint
 from narration.errors import ChunksFailed, Damaged, EndpointUnavailable, JobFailed
 from narration.planning import Plan
-from narration.publishing.describing import _chunk_entry
+from narration.publishing.manifest_builder import _chunk_entry
+from narration.rendering.timeline import Placement
 from narration.settings import read_settings
 from narration.store import open_store
-from narration.synthesis import Made, Synthesizer
+from narration.synthesis import SynthesizedClip, Synthesizer
 from narration.synthesis.budget import budget_for
-from narration.synthesis.tally import Tally
-from narration.timeline import Placement
+from narration.synthesis.run_state import RunState
 from narration.voices.transport import VoiceTransport
 
 
@@ -30,7 +30,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 @pytest.fixture
-def tally() -> Tally:
+def tally() -> RunState:
     return empty_tally()
 
 
@@ -43,16 +43,16 @@ def with_clips(plan: Plan, *indices: int) -> Plan:
     return replace(plan, chunks=tuple(chunks))
 
 
-def test_a_clip_that_two_chunks_share_is_made_once_and_counted_twice(plan: Plan, tally: Tally) -> None:
+def test_a_clip_that_two_chunks_share_is_made_once_and_counted_twice(plan: Plan, tally: RunState) -> None:
     """The counts are of chunks, so that they add up to the narration."""
-    tally.made[plan.chunks[0].digest] = Made(stored_clip(plan.chunks[0].digest), 1, 0.5)
+    tally.made[plan.chunks[0].digest] = SynthesizedClip(stored_clip(plan.chunks[0].digest), 1, 0.5)
     assert tally.counts(with_clips(plan, 2)) == (2, 2, 0)
 
 
-def test_a_clip_that_another_run_stored_meanwhile_is_cached(plan: Plan, tally: Tally) -> None:
+def test_a_clip_that_another_run_stored_meanwhile_is_cached(plan: Plan, tally: RunState) -> None:
     """It was found, not made, though the plan had it missing."""
     digest = plan.chunks[1].digest
-    tally.made[digest] = Made(stored_clip(digest), 0, 0.0, found=True)
+    tally.made[digest] = SynthesizedClip(stored_clip(digest), 0, 0.0, found=True)
     tally.failed[plan.chunks[2].digest] = RuntimeError("no")
     assert tally.counts(with_clips(plan, 1, 4)) == (0, 3, 1)
     assert digest in tally.clips(plan)
@@ -60,7 +60,7 @@ def test_a_clip_that_another_run_stored_meanwhile_is_cached(plan: Plan, tally: T
     assert entry.cached
 
 
-def test_every_chunk_without_a_clip_is_named_with_its_reason(plan: Plan, tally: Tally) -> None:
+def test_every_chunk_without_a_clip_is_named_with_its_reason(plan: Plan, tally: RunState) -> None:
     """A failed chunk says why, one that was never tried says so, and the run's report comes along."""
     tally.failed[plan.chunks[1].digest] = JobFailed("it broke")
     with pytest.raises(
@@ -73,7 +73,7 @@ def test_every_chunk_without_a_clip_is_named_with_its_reason(plan: Plan, tally: 
     assert not tally.whole
 
 
-def test_what_stopped_a_run_before_its_first_clip_is_said_plainly(plan: Plan, tally: Tally) -> None:
+def test_what_stopped_a_run_before_its_first_clip_is_said_plainly(plan: Plan, tally: RunState) -> None:
     """Four chunks that failed for one cause are that cause, with its own remedy."""
     cause = EndpointUnavailable("nobody answers", remedy="check the network")
     tally.failed = dict.fromkeys((entry.digest for entry in plan.chunks), cause)
@@ -81,7 +81,7 @@ def test_what_stopped_a_run_before_its_first_clip_is_said_plainly(plan: Plan, ta
         tally.require_all(plan, remedy="again")
 
 
-def test_a_first_job_that_failed_is_said_with_its_chunk_and_the_way_on(plan: Plan, tally: Tally) -> None:
+def test_a_first_job_that_failed_is_said_with_its_chunk_and_the_way_on(plan: Plan, tally: RunState) -> None:
     """What became of one job tells nobody what to do; the run does."""
     tally.failed = dict.fromkeys((entry.digest for entry in plan.chunks), JobFailed("job 1 failed"))
     with pytest.raises(ChunksFailed, match="chunk 1: job 1 failed") as caught:
@@ -89,7 +89,7 @@ def test_a_first_job_that_failed_is_said_with_its_chunk_and_the_way_on(plan: Pla
     assert caught.value.remedy == "again"
 
 
-def test_a_stored_clip_that_proves_damaged_asks_for_another_plan(plan: Plan, tally: Tally) -> None:
+def test_a_stored_clip_that_proves_damaged_asks_for_another_plan(plan: Plan, tally: RunState) -> None:
     """Others continue from it: their failures are forgotten with it, and the next plan makes it again."""
     tally.failed[plan.chunks[1].digest] = Damaged("its bytes are others")
     tally.failed[plan.chunks[2].digest] = RuntimeError("no context")
@@ -98,7 +98,7 @@ def test_a_stored_clip_that_proves_damaged_asks_for_another_plan(plan: Plan, tal
     assert tally.failed == {}
 
 
-def test_a_whole_narration_passes_and_is_remembered(plan: Plan, tally: Tally) -> None:
+def test_a_whole_narration_passes_and_is_remembered(plan: Plan, tally: RunState) -> None:
     """What goes wrong after that costs no clip, and the exit status says so."""
     tally.require_all(with_clips(plan, 1, 2, 3, 4), remedy="again")
     assert tally.whole

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from narration.chunking import Boundary
 from narration.contract import SAMPLE_RATE
-from narration.timeline import (
+from narration.rendering.timeline import (
     HEAD_GUARD,
     LEAD_IN,
     MASTER_RATE,

@@ -25,14 +25,14 @@ from narration.store.layout import voice_key
 from narration.voices import (
     Voice,
     add_voice,
-    check_voice,
+    catalog,
     choose_voice,
     find_voice,
     import_default_voice,
     list_voices,
-    voices,
+    recheck_voice,
 )
-from narration.voices.checks import Finding, examine_sample
+from narration.voices.checks import SampleProblem, examine_sample
 from narration.voices.sources import MAX_TRANSCRIPT_CHARACTERS
 from narration.voices.transport import MAX_INLINE_BYTES, VoiceTransport, is_linked
 
@@ -111,7 +111,7 @@ def test_a_voice_is_imported_and_found_by_name(store: Store, sample: str) -> Non
     assert find_voice(store, "anna") == voice
     assert list_voices(store) == [voice]
     assert store.read_sample(voice.key) == data
-    assert check_voice(store, "anna") == []
+    assert recheck_voice(store, "anna") == []
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_a_lost_sample_is_mended_by_adding_it_again(store: Store, sample: str) -
     """The check says so, and the same voice puts its sample back."""
     voice = add_voice(store, "anna", sample, WORDS)
     store._objects.delete(voice.key)
-    assert [finding.severity for finding in check_voice(store, "anna")] == ["error"]
+    assert [finding.severity for finding in recheck_voice(store, "anna")] == ["error"]
     store._objects.put(voice.key, b"altered", content_type="audio/wav")
-    assert "not the one that was added" in check_voice(store, "anna")[0].message
+    assert "not the one that was added" in recheck_voice(store, "anna")[0].message
     add_voice(store, "anna", sample, WORDS)
-    assert check_voice(store, "anna") == []
+    assert recheck_voice(store, "anna") == []
 
 
 @pytest.mark.parametrize("name", ["", "Anna", "a b", "../a", "a/b", "con", "-", "a" * 101, "ä"])
@@ -183,7 +183,7 @@ def test_an_unknown_voice_is_named_with_the_known_ones(store: Store, sample: str
     with pytest.raises(VoiceError, match=r"narrate voice add bob .*there are: anna"):
         find_voice(store, "bob")
     with pytest.raises(VoiceError, match="no voice bob"):
-        check_voice(store, "bob")
+        recheck_voice(store, "bob")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"name": "anna"}', b"\xff"])
@@ -353,7 +353,7 @@ def test_the_draft_speaks_with_its_own_voice(store: Store, sample: str) -> None:
 # Checks
 
 
-def examine(waveform: NDArray[np.float32], rate: int = RATE, transcript: str = WORDS) -> list[Finding]:
+def examine(waveform: NDArray[np.float32], rate: int = RATE, transcript: str = WORDS) -> list[SampleProblem]:
     return examine_sample(encode(waveform, rate), transcript)[1]
 
 
@@ -433,7 +433,7 @@ def test_an_error_keeps_a_voice_out_and_a_warning_does_not(store: Store, tmp_pat
     path.write_bytes(encode(recording() * np.float32(0.01)))
     voice = add_voice(store, "quiet", str(path), WORDS)
     assert isinstance(voice, Voice)
-    assert any("quiet" in finding.message for finding in check_voice(store, "quiet"))
+    assert any("quiet" in finding.message for finding in recheck_voice(store, "quiet"))
     path.write_bytes(encode(silence(5)))
     with pytest.raises(VoiceError, match="voice silent: the sample is silent"):
         add_voice(store, "silent", str(path), WORDS)
@@ -462,11 +462,11 @@ def test_a_sample_too_large_to_travel_is_found_in_the_store(
 ) -> None:
     """One that came there all the same is an error of its check, of `doctor`, and of the run."""
     with monkeypatch.context() as patch:
-        patch.setattr(voices, "MAX_INLINE_BYTES", 20_000_000)
+        patch.setattr(catalog, "MAX_INLINE_BYTES", 20_000_000)
         voice = add_voice(store, "anna", large, WORDS)
-    (finding,) = check_voice(store, "anna")
+    (finding,) = recheck_voice(store, "anna")
     assert (finding.severity, "6 MB at most" in finding.message) == ("error", True)
-    told = preflight.check_voice(store, settings(voice="anna"))
+    told = preflight.check_default_voice(store, settings(voice="anna"))
     assert (told.ok, told.remedy) == (False, finding.remedy)
     with pytest.raises(VoiceError, match="6 MB at most"):
         VoiceTransport.of(store, voice, settings())
@@ -480,7 +480,7 @@ def test_a_sample_of_any_size_travels_as_a_link(monkeypatch: pytest.MonkeyPatch)
     bucket = open_store("s3://narrations/here")
     assert is_linked(bucket, "voices/anna/sample.wav")
     voice = Voice(name="anna", sha256="a" * 64, transcript=WORDS, seconds=6, suffix=".wav", source="here")
-    assert voices._can_travel(bucket, voice, MAX_INLINE_BYTES + 1)
+    assert catalog._can_travel(bucket, voice, MAX_INLINE_BYTES + 1)
 
 
 def test_naming_a_voice_imports_no_numpy(store: Store, sample: str) -> None:

@@ -21,8 +21,8 @@ from tiny_higgs import write_tiny_higgs
 from worker_kit import tone
 
 from gpu_worker.__main__ import main
-from gpu_worker.models import FolderSource
-from infra.local_runpod.endpoint import Plan, open_endpoint
+from gpu_worker.checkpoints.source import FolderSource
+from infra.local_runpod.endpoint import LocalEndpointOptions, serve_endpoint
 from narration.contract import DEFAULT_SCENE, DRAFT_MODEL
 
 FRAMES = 30  # of every clip: the checkpoint's codebook 0 counts to it
@@ -266,8 +266,8 @@ def test_pin_refuses_what_the_worker_could_not_load(tmp_path: Path) -> None:
 async def test_the_bare_client_gets_a_clip(tmp_path: Path) -> None:
     """examples/one_chunk.py, with the seven published fields alone, saves a clip from the local endpoint."""
     client = Path(__file__).parents[1] / "examples/one_chunk.py"
-    async with open_endpoint(
-        Plan(workers=1, api_key="key", environment={"WORKER_ENGINE": "draft"})
+    async with serve_endpoint(
+        LocalEndpointOptions(workers=1, api_key="key", environment={"WORKER_ENGINE": "draft"})
     ) as endpoint:
         done = await asyncio.to_thread(
             run_python,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from gpu_worker.codec import tokenizer_classes
+from gpu_worker.higgs.codec import tokenizer_classes
 
 
 def write_tiny_codec(folder: Path, *, seed: int = 0, **changes: object) -> Path:

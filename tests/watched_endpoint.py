@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.local_runpod.endpoint import LocalEndpoint, Plan, open_endpoint
+from infra.local_runpod.endpoint import LocalEndpoint, LocalEndpointOptions, serve_endpoint
 
 START_SECONDS = 60
 
@@ -68,13 +68,13 @@ class WatchedEndpoint:
     @contextmanager
     def opened(self, *, slots: int) -> Iterator[None]:
         """Serve on loopback until the block ends."""
-        plan = Plan(environment={"WORKER_ENGINE": "draft", "WORKER_SLOTS": str(slots)})
+        plan = LocalEndpointOptions(environment={"WORKER_ENGINE": "draft", "WORKER_SLOTS": str(slots)})
         ready, stop = threading.Event(), asyncio.Event()
         loop = asyncio.new_event_loop()
         failures: list[BaseException] = []
 
         async def serve() -> None:
-            async with open_endpoint(plan, wrap=self._wrap) as endpoint:
+            async with serve_endpoint(plan, wrap=self._wrap) as endpoint:
                 self._endpoint = endpoint
                 ready.set()
                 await stop.wait()

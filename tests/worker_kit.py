@@ -15,9 +15,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from gpu_worker.engine_protocol import Engine, SampleLoader, Utterance, Waveform
 from gpu_worker.handler import Handler
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.speaker import SampleLoader, Speaker, Utterance, Waveform
 from narration.contract import SynthesisRequest, Timings
 
 FRAME = 960  # samples
@@ -108,7 +108,7 @@ class ToneSpeaker:
         """Nothing to finish."""
 
 
-def handler(speaker: Speaker | None = None, **settings: Any) -> Handler:
+def handler(speaker: Engine | None = None, **settings: Any) -> Handler:
     """A handler over `speaker` (a tone by default), its settings not read from anywhere."""
     fixed: dict[str, Any] = {"_env_file": None, "voice_sample_transcript": None, **settings}
     return Handler(speaker or ToneSpeaker(), WorkerSettings(**fixed))

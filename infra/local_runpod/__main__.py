@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 
-from infra.local_runpod.endpoint import Plan, make_key, open_endpoint
+from infra.local_runpod.endpoint import LocalEndpointOptions, make_key, serve_endpoint
 from infra.local_runpod.environment import API_KEY_VARIABLE
 from infra.local_runpod.workers import WorkersFailed
 
@@ -40,14 +40,14 @@ async def _run(asked: argparse.Namespace) -> None:
     environment = {"WORKER_ENGINE": asked.engine}
     if asked.slots is not None:
         environment["WORKER_SLOTS"] = str(asked.slots)
-    plan = Plan(
+    plan = LocalEndpointOptions(
         endpoint_id=asked.endpoint_id,
         port=asked.port,
         workers=asked.workers,
         api_key=given_key or make_key(),
         environment=environment,
     )
-    async with open_endpoint(plan) as endpoint:
+    async with serve_endpoint(plan) as endpoint:
         ready = {"base_url": endpoint.base_url, "endpoint_id": endpoint.endpoint_id, "pid": os.getpid()}
         made_key = {} if given_key else {"api_key": endpoint.api_key}
         print(json.dumps(ready | made_key), flush=True)  # noqa: T201 -- the one line that the caller reads

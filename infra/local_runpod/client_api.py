@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from infra.local_runpod.body import Answer, NotJson, TooLarge, json_object, refusal
+from infra.local_runpod.change_notifier import ChangeNotifier
 from infra.local_runpod.job_queue import JobQueue
-from infra.local_runpod.jobs import Job, NotRetryable, Policy, UnknownJob
-from infra.local_runpod.news import News
+from infra.local_runpod.jobs import NotRetryable, Policy, QueuedJob, UnknownJob
+from infra.local_runpod.json_bodies import LenientJsonResponse, NotJson, TooLarge, json_object, refusal
 
 RUN_BYTES = 10_000_000
 RUNSYNC_BYTES = 20_000_000
@@ -28,7 +28,7 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 class ClientApi:
     """The routes of one endpoint, behind its key."""
 
-    def __init__(self, queue: JobQueue, news: News, *, endpoint_id: str, api_key: str) -> None:
+    def __init__(self, queue: JobQueue, news: ChangeNotifier, *, endpoint_id: str, api_key: str) -> None:
         self._queue = queue
         self._news = news
         self._endpoint_id = endpoint_id
@@ -76,10 +76,10 @@ class ClientApi:
         wait = _wait(request)
         job = await self._submit(request, limit=RUNSYNC_BYTES, sync=True)
         await self._news.until(lambda: job.status.terminal or None, request, seconds=wait / 1000)
-        return Answer(job.as_status())
+        return LenientJsonResponse(job.as_status())
 
     async def _status(self, request: Request) -> Response:
-        return Answer(self._queue.get(request.path_params["job"]).as_status())
+        return LenientJsonResponse(self._queue.get(request.path_params["job"]).as_status())
 
     async def _cancel(self, request: Request) -> Response:
         return _short(self._queue.cancel(request.path_params["job"]))
@@ -88,12 +88,12 @@ class ClientApi:
         return _short(self._queue.retry(request.path_params["job"]))
 
     async def _purge(self, _request: Request) -> Response:
-        return Answer({"removed": self._queue.purge(), "status": "completed"})
+        return LenientJsonResponse({"removed": self._queue.purge(), "status": "completed"})
 
     async def _health(self, _request: Request) -> Response:
-        return Answer(self._queue.health())
+        return LenientJsonResponse(self._queue.health())
 
-    async def _submit(self, request: Request, *, limit: int, sync: bool) -> Job:
+    async def _submit(self, request: Request, *, limit: int, sync: bool) -> QueuedJob:
         body, size = await json_object(request, limit)
         return self._queue.submit(body.get("input"), size=size, policy=_policy(body.get("policy")), sync=sync)
 
@@ -102,8 +102,8 @@ class _BadRequest(ValueError):
     pass
 
 
-def _short(job: Job) -> Answer:
-    return Answer({"id": job.id, "status": job.status.value})
+def _short(job: QueuedJob) -> LenientJsonResponse:
+    return LenientJsonResponse({"id": job.id, "status": job.status.value})
 
 
 def _policy(given: object) -> Policy:

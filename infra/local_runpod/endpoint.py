@@ -17,10 +17,10 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from infra.local_runpod.change_notifier import ChangeNotifier
 from infra.local_runpod.client_api import ClientApi
 from infra.local_runpod.environment import worker_environment
 from infra.local_runpod.job_queue import RETENTION, JobQueue
-from infra.local_runpod.news import News
 from infra.local_runpod.worker_api import WorkerApi
 from infra.local_runpod.workers import WorkerPool
 
@@ -35,7 +35,7 @@ def make_key() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LocalEndpointOptions:
     """What to open. `environment` holds the variables that workers may see more of than the machine's own."""
 
     endpoint_id: str = "local"
@@ -61,8 +61,8 @@ class LocalEndpoint:
 
 
 @asynccontextmanager
-async def open_endpoint(
-    plan: Plan,
+async def serve_endpoint(
+    plan: LocalEndpointOptions,
     *,
     wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     clock: Callable[[], float] = time.monotonic,
@@ -72,7 +72,7 @@ async def open_endpoint(
     `wrap` may put ASGI middleware around both HTTP sides, and `clock` may replace time, so that
     faults are made outside of what is under test. Raises `WorkersFailed` if a worker cannot start.
     """
-    news = News()
+    news = ChangeNotifier()
     queue = JobQueue(clock=clock, on_change=news.tell, retention=plan.retention)
     client_api = ClientApi(queue, news, endpoint_id=plan.endpoint_id, api_key=plan.api_key)
     worker_api = WorkerApi(queue, news, endpoint_id=plan.endpoint_id, token=make_key())

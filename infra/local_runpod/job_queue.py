@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from infra.local_runpod.jobs import Job, JobStatus, NotRetryable, Policy, UnknownJob
-from infra.local_runpod.roster import Roster
+from infra.local_runpod.jobs import JobStatus, NotRetryable, Policy, QueuedJob, UnknownJob
+from infra.local_runpod.worker_registry import WorkerRegistry
 
 RETENTION = 30 * 60.0  # s that a job of /run is remembered after its end
 SYNC_RETENTION = 60.0  # s, for one of /runsync
@@ -44,17 +44,17 @@ class JobQueue:
         self._retention = retention
         self._retained_bytes = retained_bytes
         self._bytes = 0  # of ended jobs
-        self._jobs: dict[str, Job] = {}
-        self._waiting: deque[Job] = deque()
-        self._roster = Roster()
+        self._jobs: dict[str, QueuedJob] = {}
+        self._waiting: deque[QueuedJob] = deque()
+        self._roster = WorkerRegistry()
         self._ended = {status: 0 for status in JobStatus if status.terminal}
         self._redispatched = 0
 
     # What clients do
 
-    def submit(self, job_input: Any, *, size: int, policy: Policy, sync: bool = False) -> Job:
+    def submit(self, job_input: Any, *, size: int, policy: Policy, sync: bool = False) -> QueuedJob:
         """Queue a job; `size` is its input's, in bytes."""
-        job = Job(
+        job = QueuedJob(
             id=f"{'sync-' if sync else ''}{uuid.uuid4()}-l1",
             input=job_input,
             input_size=size,
@@ -67,7 +67,7 @@ class JobQueue:
         self._on_change()
         return job
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str) -> QueuedJob:
         """The job of that id; raises `UnknownJob`."""
         if job_id in self._jobs:
             self._apply_time(self._jobs[job_id])
@@ -76,7 +76,7 @@ class JobQueue:
         except KeyError:
             raise UnknownJob(job_id) from None
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str) -> QueuedJob:
         """Take a job out of the queue, or have its worker stop it; an ended job stays as it ended."""
         job = self.get(job_id)
         if not job.status.terminal:
@@ -84,7 +84,7 @@ class JobQueue:
             self._end(job, JobStatus.CANCELLED)
         return job
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str) -> QueuedJob:
         """Queue a failed or timed out job again, under its id, its old answer removed."""
         job = self.get(job_id)
         if job.status not in (JobStatus.FAILED, JobStatus.TIMED_OUT):
@@ -132,7 +132,7 @@ class JobQueue:
             self._lose(job)
         self._on_change()
 
-    def take(self, worker_id: str, limit: int) -> list[Job]:
+    def take(self, worker_id: str, limit: int) -> list[QueuedJob]:
         """Give a worker up to `limit` jobs, oldest first; none to one that is gone."""
         if self._roster.is_gone(worker_id):
             return []
@@ -185,7 +185,7 @@ class JobQueue:
         for job in list(self._jobs.values()):
             self._apply_time(job)
 
-    def _apply_time(self, job: Job) -> None:
+    def _apply_time(self, job: QueuedJob) -> None:
         now = self._clock()
         if job.ended is not None:
             if now - job.ended > job.retention:
@@ -201,7 +201,7 @@ class JobQueue:
 
     # How a job moves
 
-    def _lose(self, job: Job) -> None:
+    def _lose(self, job: QueuedJob) -> None:
         """No worker will answer for it: dispatch it once more, in front, or give up in RunPod's words."""
         if job.dispatches < MAX_DISPATCHES:
             self._redispatched += 1
@@ -210,13 +210,13 @@ class JobQueue:
             job.error = f"job timed out after {MAX_DISPATCHES - 1} retries"
             self._end(job, JobStatus.FAILED)
 
-    def _requeue(self, job: Job, *, in_front: bool = False) -> None:
+    def _requeue(self, job: QueuedJob, *, in_front: bool = False) -> None:
         self._detach(job)
         job.status, job.worker, job.dispatched, job.output = JobStatus.IN_QUEUE, None, None, None
         self._waiting.insert(0 if in_front else len(self._waiting), job)
         self._on_change()
 
-    def _end(self, job: Job, status: JobStatus) -> None:
+    def _end(self, job: QueuedJob, status: JobStatus) -> None:
         self._detach(job)
         job.status, job.ended = status, self._clock()
         self._ended[status] += 1
@@ -233,21 +233,21 @@ class JobQueue:
                     break
                 self._forget(job)
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, job: QueuedJob) -> None:
         if job.ended is not None:
             self._bytes -= job.size
         self._detach(job)
         del self._jobs[job.id]
         self._on_change()
 
-    def _detach(self, job: Job) -> None:
+    def _detach(self, job: QueuedJob) -> None:
         """Out of the line of those waiting, or out of its worker's hands."""
         if job.status is JobStatus.IN_QUEUE and job in self._waiting:
             self._waiting.remove(job)
         else:
             self._roster.let_go(job)
 
-    def _stop(self, job: Job) -> None:
+    def _stop(self, job: QueuedJob) -> None:
         if job.status is JobStatus.IN_PROGRESS:
             self._roster.stop(job.worker, job.id)
             self._on_change()

@@ -40,7 +40,7 @@ class Policy:
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class QueuedJob:
     """One job. Times are seconds of the queue's clock, sizes are bytes of JSON."""
 
     id: str

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.local_runpod.body import Answer, NotJson, TooLarge, json_object, refusal
+from infra.local_runpod.change_notifier import ChangeNotifier
 from infra.local_runpod.job_queue import JobQueue
 from infra.local_runpod.jobs import UnknownJob
-from infra.local_runpod.news import News
+from infra.local_runpod.json_bodies import LenientJsonResponse, NotJson, TooLarge, json_object, refusal
 
 RESULT_BYTES = 10_000_000
 POLL_SECONDS = 5.0  # that an empty poll is held; a worker told to stop waits for its end
@@ -32,7 +32,7 @@ class WorkerApi:
     has logged in to RunPod, it carries that person's key.
     """
 
-    def __init__(self, queue: JobQueue, news: News, *, endpoint_id: str, token: str) -> None:
+    def __init__(self, queue: JobQueue, news: ChangeNotifier, *, endpoint_id: str, token: str) -> None:
         self._queue = queue
         self._news = news
         self._prefix = f"/v2/{endpoint_id}"
@@ -82,7 +82,7 @@ class WorkerApi:
         jobs = await self._news.until(
             lambda: self._queue.take(worker, 1) or None, request, seconds=POLL_SECONDS
         )
-        return Answer(jobs[0].as_taken()) if jobs else Response(status_code=204)
+        return LenientJsonResponse(jobs[0].as_taken()) if jobs else Response(status_code=204)
 
     async def _take_batch(self, request: Request) -> Response:
         worker = request.path_params["worker"]
@@ -91,11 +91,11 @@ class WorkerApi:
         jobs = await self._news.until(
             lambda: self._queue.take(worker, limit) or None, request, seconds=POLL_SECONDS
         )
-        return Answer([job.as_taken() for job in jobs]) if jobs else Response(status_code=204)
+        return LenientJsonResponse([job.as_taken() for job in jobs]) if jobs else Response(status_code=204)
 
     async def _done(self, request: Request) -> Response:
         job = request.path_params["job"]
-        answer: Response = Answer({"status": "ok"})
+        answer: Response = LenientJsonResponse({"status": "ok"})
         try:
             try:
                 result, size = await json_object(request, RESULT_BYTES)
@@ -116,7 +116,7 @@ class WorkerApi:
         stops = await self._news.until(
             lambda: self._queue.stops(worker) or None, request, seconds=POLL_SECONDS
         )
-        return Answer({"jobsToStop": stops}) if stops else Response(status_code=204)
+        return LenientJsonResponse({"jobsToStop": stops}) if stops else Response(status_code=204)
 
     async def _ping(self, request: Request) -> Response:
         jobs = request.query_params.get("job_id", "")

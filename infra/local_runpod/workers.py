@@ -86,7 +86,7 @@ class WorkerPool:
 
     async def _run(self, worker_id: str) -> None:
         keeper = await asyncio.create_subprocess_exec(
-            *python("-m", "infra.local_runpod.keeper", str(GRACE), *self._command),
+            *python("-m", "infra.local_runpod.supervisor", str(GRACE), *self._command),
             env=self._environment_of(worker_id),
             stdin=PIPE,
             stdout=sys.stderr.fileno(),  # our own output is for the line that says where we are

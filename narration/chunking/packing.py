@@ -29,9 +29,9 @@ from narration.chunking.clauses import split_long
 from narration.chunking.punctuation import ends_in_a_pause
 from narration.chunking.sentences import split_sentences
 from narration.errors import SettingsError
-from narration.pace import expected_seconds
 from narration.script import Script
 from narration.script.paragraph import Paragraph, is_speakable, tidy
+from narration.speech_duration import expected_seconds
 
 DEFAULT_LIMIT = 500  # characters, about half a minute of speech
 MIN_LIMIT = 20

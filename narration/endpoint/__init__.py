@@ -5,9 +5,9 @@ is a `SettingsError` before anything is sent.
 """
 
 from narration.endpoint.client import Endpoint
+from narration.endpoint.http_connection import Limits
+from narration.endpoint.job_results import result_of
 from narration.endpoint.jobs import Health, Job, JobPolicy, JobResult, JobStatus
-from narration.endpoint.outcome import result_of
-from narration.endpoint.wire import Limits
 
 __all__ = [
     "Endpoint",

@@ -15,13 +15,13 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from narration.contract import SynthesisRequest
-from narration.endpoint.farewells import Farewells
+from narration.endpoint.http_connection import HttpConnection, Limits
+from narration.endpoint.job_results import overdue, result_of
 from narration.endpoint.jobs import Health, Job, JobPolicy, JobResult, JobStatus, parse_job
-from narration.endpoint.outcome import overdue, result_of
-from narration.endpoint.pacing import Cadence, Gate
-from narration.endpoint.patience import Trouble, persist
-from narration.endpoint.wire import Limits, Wire
-from narration.endpoint.words import one_line
+from narration.endpoint.messages import one_line
+from narration.endpoint.pending_cancellations import PendingCancellations
+from narration.endpoint.rate_limiter import PollInterval, RateLimiter
+from narration.endpoint.retrying import TransientFailure, retry
 from narration.errors import EndpointError, EndpointUnavailable, JobLost
 from narration.settings import RUNPOD_URL
 
@@ -61,15 +61,17 @@ class Endpoint:
     ) -> None:
         self.endpoint_id = endpoint_id
         self._limits = limits or Limits()
-        self._wire = Wire(endpoint_id, api_key, base_url=base_url, transport=transport, limits=self._limits)
+        self._wire = HttpConnection(
+            endpoint_id, api_key, base_url=base_url, transport=transport, limits=self._limits
+        )
         # RunPod's limits in 10 s and at once: /run 1000, 200; /status 2000, 400; /cancel 100, 20. They
         # are a user's, who may have more than this client: half of them is enough to notice an end
         # within its time. Cancelling is rare and urgent, and may use all of its limit.
-        self._submitting = Gate(concurrent=32, per_second=40, burst=100)
-        self._looking = Gate(concurrent=32, per_second=80, burst=200)
-        self._cancelling = Gate(concurrent=16, per_second=8, burst=20)
-        self._cadence = Cadence()
-        self._farewells = Farewells(self._limits.farewell_seconds)
+        self._submitting = RateLimiter(concurrent=32, per_second=40, burst=100)
+        self._looking = RateLimiter(concurrent=32, per_second=80, burst=200)
+        self._cancelling = RateLimiter(concurrent=16, per_second=8, burst=20)
+        self._cadence = PollInterval()
+        self._farewells = PendingCancellations(self._limits.farewell_seconds)
 
     def __repr__(self) -> str:
         return f"Endpoint({self._wire.address})"
@@ -90,7 +92,7 @@ class Endpoint:
         the answer is awaited and the job cancelled, in bounded time.
         """
         content = to_json({"input": request, "policy": policy.to_wire()}, exclude_none=True)
-        return await persist(
+        return await retry(
             lambda: self._submit(content),
             self._submitting,
             patience=self._limits.patience_seconds,
@@ -106,9 +108,9 @@ class Endpoint:
             try:
                 return parse_job(job_id, reply.document())
             except ValueError as error:
-                raise Trouble(str(error), acted=True) from None
+                raise TransientFailure(str(error), acted=True) from None
 
-        return await persist(look, self._looking, patience=self._limits.patience_seconds)
+        return await retry(look, self._looking, patience=self._limits.patience_seconds)
 
     async def result(
         self, job_id: str, *, deadline_seconds: float, on_status: OnStatus | None = None
@@ -165,7 +167,7 @@ class Endpoint:
                 reply.check()
 
         with suppress(JobLost):
-            await persist(ask, self._cancelling, patience=self._limits.brief_patience_seconds)
+            await retry(ask, self._cancelling, patience=self._limits.brief_patience_seconds)
 
     async def health(self) -> Health:
         """Jobs and workers of the endpoint, counted."""
@@ -175,9 +177,9 @@ class Endpoint:
             try:
                 return Health.model_validate(reply.document())
             except ValidationError:
-                raise Trouble("the answer is no health report", acted=True) from None
+                raise TransientFailure("the answer is no health report", acted=True) from None
 
-        return await persist(ask, self._looking, patience=self._limits.brief_patience_seconds)
+        return await retry(ask, self._looking, patience=self._limits.brief_patience_seconds)
 
     async def _submit(self, content: bytes) -> str:
         """POST /run, to its end even when the caller is cancelled meanwhile: a job unheard of is paid too."""
@@ -191,7 +193,7 @@ class Endpoint:
     async def _send(self, content: bytes) -> str:
         job_id = (await self._wire.send("POST", "/run", content)).document().get("id")
         if not isinstance(job_id, str) or not _JOB_ID.fullmatch(job_id):
-            raise Trouble("the answer to the submission holds no job id", acted=True)
+            raise TransientFailure("the answer to the submission holds no job id", acted=True)
         return job_id
 
     async def _disown(self, sending: asyncio.Task[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from narration.contract import SynthesisResult
-from narration.endpoint.words import one_line, reason
+from narration.endpoint.messages import error_reason, one_line
 from narration.errors import SettingsError
 
 WEEK_SECONDS = 7 * 86_400.0
@@ -159,7 +159,7 @@ def parse_job(job_id: str, document: Mapping[str, object]) -> Job:
         id=job_id,
         status=status,
         output=document.get("output") if status.terminal else None,
-        error=reason(document.get("error")),
+        error=error_reason(document.get("error")),
         delay_ms=_number(document.get("delayTime")),
         execution_ms=_number(document.get("executionTime")),
         retries=int(retries or 0),

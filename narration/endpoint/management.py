@@ -18,8 +18,8 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
 from narration.endpoint.jobs import Count
-from narration.endpoint.replies import retry_after
-from narration.endpoint.words import one_line
+from narration.endpoint.messages import one_line
+from narration.endpoint.responses import retry_after
 from narration.errors import EndpointError, EndpointRefused, EndpointUnavailable, SettingsError
 
 MANAGEMENT_URL = "https://api.runpod.io/v2"

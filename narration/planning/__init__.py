@@ -5,17 +5,17 @@ the worker, `estimate` says what that will take, `ids` under which id it is publ
 """
 
 from narration.planning.ids import narration_slug, published_id
-from narration.planning.making import make_plan
 from narration.planning.plan import Estimate, Plan, PlannedChunk
-from narration.planning.takes import Change, changes_for
+from narration.planning.planner import make_plan
+from narration.planning.takes import RetakeRequest, retake_requests
 
 __all__ = [
-    "Change",
     "Estimate",
     "Plan",
     "PlannedChunk",
-    "changes_for",
+    "RetakeRequest",
     "make_plan",
     "narration_slug",
     "published_id",
+    "retake_requests",
 ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from narration.pace import expected_seconds
 from narration.planning.plan import Estimate, PlannedChunk
-from narration.settings import ASSUMED_SPEED, Engine, Settings
+from narration.settings import ASSUMED_SPEED, EngineName, Settings
+from narration.speech_duration import expected_seconds
 
 
-def estimate(chunks: Sequence[PlannedChunk], settings: Settings, engine: Engine) -> Estimate:
+def estimate(chunks: Sequence[PlannedChunk], settings: Settings, engine: EngineName) -> Estimate:
     """Seconds and price of what is missing; each distinct clip is counted once."""
     total = sum(
         entry.clip.seconds if entry.clip else expected_seconds(entry.request.prompt) for entry in chunks

@@ -7,7 +7,7 @@ import re
 import unicodedata
 
 from narration.errors import SettingsError
-from narration.settings import Engine
+from narration.settings import EngineName
 
 DRAFT_SUFFIX = "-draft"
 
@@ -30,7 +30,7 @@ def narration_slug(name: str) -> str:
     return f"{short or 'narration'}-{hashlib.sha256(folded.encode()).hexdigest()[:_TOLD_APART]}"
 
 
-def published_id(narration_id: str, engine: Engine) -> str:
+def published_id(narration_id: str, engine: EngineName) -> str:
     """The id a narration is published under: a draft's always ends with `-draft`, no other's ever does."""
     if engine == "draft":
         return narration_id if narration_id.endswith(DRAFT_SUFFIX) else narration_id + DRAFT_SUFFIX

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from narration.chunking import Chunk
 from narration.contract import SynthesisRequest
-from narration.manifest import Choice, ChunkEntry, Manifest
-from narration.settings import Engine
+from narration.manifest import ChunkEntry, Manifest, TakeHistory
+from narration.settings import EngineName
 
 if TYPE_CHECKING:
     from narration.script import Script
@@ -24,7 +24,7 @@ class PlannedChunk:
     request: SynthesisRequest
     digest: str
     previous: str | None  # identity of the clip its continuity context is cut from
-    choice: Choice
+    choice: TakeHistory
     clip: AudioClip | None  # in the store when the plan was made
 
     @property
@@ -53,7 +53,7 @@ class Plan:
     narration_id: str
     script: Script
     script_key: str  # where the store keeps it; empty while nothing was stored
-    engine: Engine
+    engine: EngineName
     model: str
     voice: Voice | None
     chunks: tuple[PlannedChunk, ...]

@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from narration.chunking import Chunk
 from narration.contract import FRAME_RATE, MAX_FRAME_CAP, MIN_FRAME_CAP, SynthesisRequest, digest
 from narration.errors import InputError
-from narration.manifest import Choice, TakeEntry
-from narration.pace import expected_seconds
+from narration.manifest import TakeEntry, TakeHistory
 from narration.planning.plan import PlannedChunk
+from narration.speech_duration import expected_seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RetakeRequest:
     """What a person asks of one chunk: another take (`take` None), or one made before."""
 
     take: int | None = None
@@ -25,14 +25,14 @@ class Change:
     asked_by: str | None = None  # the run that asks: asking again makes no further take
 
 
-def changes_for(
+def retake_requests(
     chunks: Sequence[int],
     *,
     seed: int | None,
     texts: Mapping[int, str],
     take: int | None,
     asked_by: str | None = None,
-) -> dict[int, Change]:
+) -> dict[int, RetakeRequest]:
     """Changes to `chunks` (from 1) as a retake asks for them; raises `InputError` for contradictions."""
     strays = sorted(set(texts) - set(chunks))
     if strays:
@@ -44,14 +44,17 @@ def changes_for(
         raise InputError(f"the text for chunk {blank[0]} is empty")
     if seed is not None and not 0 <= seed < 2**63:
         raise InputError(f"the seed {seed} is not between 0 and 2^63")
-    return {index: Change(take=take, seed=seed, text=texts.get(index), asked_by=asked_by) for index in chunks}
+    return {
+        index: RetakeRequest(take=take, seed=seed, text=texts.get(index), asked_by=asked_by)
+        for index in chunks
+    }
 
 
 def plan_chunk(
     chunk: Chunk,
     base: SynthesisRequest,
-    remembered: Choice | None,
-    change: Change | None,
+    remembered: TakeHistory | None,
+    change: RetakeRequest | None,
     previous: str | None,
 ) -> PlannedChunk:
     """A chunk's request and identity: the take that is asked for, else the one remembered, else the first.
@@ -82,7 +85,7 @@ def plan_chunk(
     if not takes and take > 1:
         first = _request_for(base, chunk.text, None)
         others.append(TakeEntry(take=1, digest=digest(first, previous=previous)))
-    choice = Choice(take, tuple(sorted([*others, made], key=lambda entry: entry.take)))
+    choice = TakeHistory(take, tuple(sorted([*others, made], key=lambda entry: entry.take)))
     return PlannedChunk(chunk, request, identity, previous, choice, clip=None)
 
 

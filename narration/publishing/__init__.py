@@ -4,7 +4,7 @@
 `commands` what a person can paste from it.
 """
 
-from narration.publishing.publishing import publish, renew_review, report_of
+from narration.publishing.publisher import publish, renew_review, report_of
 
 __all__ = [
     "publish",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from narration.settings import Engine
+from narration.settings import EngineName
 
 
-def retake_command(narration_id: str, chunks: Iterable[int], *, store: str, engine: Engine) -> str:
+def retake_command(narration_id: str, chunks: Iterable[int], *, store: str, engine: EngineName) -> str:
     """What takes these chunks of a published narration again. `store`: where it is, by `Store.location`."""
     speaker = ["--engine", engine] if engine == "draft" else []  # any other is what settings choose
     return shlex.join(["narrate", "retake", narration_id, *map(str, chunks), "--store", store, *speaker])

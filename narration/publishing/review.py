@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from narration.figure import WAVEFORM_HEIGHT, WAVEFORM_POINTS
+from narration.audio.waveform_svg import WAVEFORM_HEIGHT, WAVEFORM_POINTS
+from narration.escaping import escape_html
 from narration.manifest import ChunkEntry, Manifest
-from narration.markup import html_text
 from narration.publishing.commands import retake_command, review_command
 
 _STYLE = """
@@ -78,11 +78,11 @@ def render_review(
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Review of {html_text(manifest.id)}</title><style>{_STYLE}</style></head>
-<body><header><h1>{html_text(manifest.title or manifest.id)}</h1>{draft}
-<p>{html_text(manifest.id)}: {manifest.duration:.1f} s, {len(manifest.chunks)} chunks,
+<title>Review of {escape_html(manifest.id)}</title><style>{_STYLE}</style></head>
+<body><header><h1>{escape_html(manifest.title or manifest.id)}</h1>{draft}
+<p>{escape_html(manifest.id)}: {manifest.duration:.1f} s, {len(manifest.chunks)} chunks,
 {doubtful} with doubts, {loudness.integrated_lufs:.1f} LUFS (target {loudness.target_lufs:.0f}),
-model {html_text(manifest.model)}</p>{until}
+model {escape_html(manifest.model)}</p>{until}
 <p><button id="order" type="button">Show in script order</button></p></header>
 <main>{"".join(_article(manifest, chunk, waveforms, link, store) for chunk in ordered)}</main>
 <script>{_SCRIPT}</script></body></html>
@@ -98,18 +98,18 @@ def _article(
 ) -> str:
     again = retake_command(manifest.id, [chunk.index], store=store, engine=manifest.engine)
     takes = ", ".join(str(entry.take) for entry in chunk.takes)
-    doubts = [f"<li>{html_text(flag)}</li>" for flag in chunk.flags]
-    doubts += [f'<li class="note">refused before: {html_text(reason)}</li>' for reason in chunk.refused]
-    doubts += [f'<li class="note">{html_text(note)}</li>' for note in chunk.notes]
+    doubts = [f"<li>{escape_html(flag)}</li>" for flag in chunk.flags]
+    doubts += [f'<li class="note">refused before: {escape_html(reason)}</li>' for reason in chunk.refused]
+    doubts += [f'<li class="note">{escape_html(note)}</li>' for note in chunk.notes]
     return f"""<article id="chunk-{chunk.index}" style="--script: {chunk.index}"{
         ' class="doubt"' if chunk.flags else ""
     }>
 <h2>Chunk {chunk.index} <small>at {_clock(chunk.start)}, {chunk.end - chunk.start:.1f} s, take {chunk.take}
 (made: {takes}), attempt {chunk.attempt}, seed {chunk.seed}</small></h2>
-<blockquote>{html_text(chunk.text)}</blockquote>
+<blockquote>{escape_html(chunk.text)}</blockquote>
 <svg viewBox="0 0 {WAVEFORM_POINTS} {WAVEFORM_HEIGHT}" preserveAspectRatio="none" role="img"
-aria-label="Waveform of chunk {chunk.index}"><path d="{html_text(waveforms[chunk.digest])}"/></svg>
-<audio controls preload="none" src="{html_text(link(chunk.digest))}"></audio>
+aria-label="Waveform of chunk {chunk.index}"><path d="{escape_html(waveforms[chunk.digest])}"/></svg>
+<audio controls preload="none" src="{escape_html(link(chunk.digest))}"></audio>
 {f"<ul>{''.join(doubts)}</ul>" if doubts else ""}
 <p>{_command(again)}</p>
 </article>
@@ -117,9 +117,8 @@ aria-label="Waveform of chunk {chunk.index}"><path d="{html_text(waveforms[chunk
 
 
 def _command(words: str) -> str:
-    return (
-        f'<code>{html_text(words)}</code> <button type="button" data-copy="{html_text(words)}">Copy</button>'
-    )
+    escaped = escape_html(words)
+    return f'<code>{escaped}</code> <button type="button" data-copy="{escaped}">Copy</button>'
 
 
 def _clock(seconds: float) -> str:

@@ -5,7 +5,7 @@
 """
 
 from narration.script.paragraph import Paragraph
-from narration.script.reading import (
+from narration.script.reader import (
     MARKDOWN_SUFFIXES,
     MAX_SCRIPT_BYTES,
     Script,

@@ -16,9 +16,9 @@ from typing_extensions import TypedDict
 
 from narration.contract import Sha256
 from narration.errors import Damaged, StoreUnavailable
-from narration.facts import Facts
+from narration.json_object import JsonObject
 from narration.store.layout import audio_key, sidecar_key
-from narration.store.objects import PARALLEL_READS, Shelf
+from narration.store.objects import PARALLEL_READS, StoreCollection
 
 UtcTime = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)$")]
 """A moment in ISO 8601, as `datetime.now(UTC).isoformat()` writes it."""
@@ -75,7 +75,7 @@ class ClipSidecar:
     created: UtcTime
     job: ClipJob | None = None
     timings: dict[str, float] = Field(default_factory=dict)
-    engine: Facts = Field(default_factory=dict)
+    engine: JsonObject = Field(default_factory=dict)
     quality: ClipQuality = Field(default_factory=ClipQuality)
     refused: list[RefusedAttempt] = Field(default_factory=list)
 
@@ -101,7 +101,7 @@ class AudioClip:
         return self.sidecar.samples / self.sidecar.sample_rate
 
 
-class ClipShelf(Shelf):
+class ClipCollection(StoreCollection):
     """Clips under the digest of what made them. A clip exists if its sidecar does and agrees."""
 
     def find_clip(self, digest: str) -> AudioClip | None:

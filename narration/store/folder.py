@@ -15,7 +15,7 @@ from pathlib import Path
 from narration.errors import Damaged, ManifestConflict, StoreError, StoreRefused, StoreUnavailable
 from narration.store.atomic import drop_if_stale, is_partial, partial_beside, patiently, place
 from narration.store.lock import exclusive
-from narration.store.objects import Info, Object, check_key, is_key
+from narration.store.objects import ObjectInfo, StoredObject, check_key, is_key
 
 _LOCK = ".lock"
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -33,14 +33,14 @@ class Folder:
         if self.root.exists() and not self.root.is_dir():
             raise StoreRefused(f"the store {self.root} is not a folder", remedy="name a folder")
 
-    def get(self, key: str) -> Object | None:
+    def get(self, key: str) -> StoredObject | None:
         """Return the object, or None."""
         path = self._path(key)
         with self._refusals("read"):
             data = patiently(lambda: _read(path))
-        return None if data is None else Object(data, hashlib.sha256(data).hexdigest())
+        return None if data is None else StoredObject(data, hashlib.sha256(data).hexdigest())
 
-    def head(self, key: str) -> Info | None:
+    def head(self, key: str) -> ObjectInfo | None:
         """Return what is known of the object, or None."""
         path = self._path(key)
         with self._refusals("read"):
@@ -93,7 +93,7 @@ class Folder:
             finally:
                 partial.unlink(missing_ok=True)
 
-    def list(self, prefix: str) -> Iterator[Info]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object below the folder `prefix`.
 
         Leaves out what no key can name, and so what a killed writer left behind; such a
@@ -170,14 +170,14 @@ def _sha256(path: Path) -> str | None:
         return None
 
 
-def _info(key: str, path: Path) -> Info | None:
+def _info(key: str, path: Path) -> ObjectInfo | None:
     try:
         status = path.stat()
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    return Info(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+    return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def _unless_missing(error: OSError) -> None:

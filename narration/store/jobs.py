@@ -13,7 +13,7 @@ from narration.contract import Sha256
 from narration.errors import Damaged
 from narration.store.clips import UtcTime
 from narration.store.layout import JOBS, job_key
-from narration.store.objects import PARALLEL_READS, Shelf
+from narration.store.objects import PARALLEL_READS, StoreCollection
 
 
 class JobRecord(BaseModel):
@@ -31,7 +31,7 @@ class JobRecord(BaseModel):
     run: str = ""
 
 
-class JobShelf(Shelf):
+class JobCollection(StoreCollection):
     """One record for each clip that was asked for and not stored yet."""
 
     def find_job(self, digest: str) -> JobRecord | None:

@@ -19,7 +19,7 @@ LINK_SECONDS = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Object:
+class StoredObject:
     """An object's bytes; `etag` is what `put(if_match=...)` compares."""
 
     data: bytes
@@ -27,7 +27,7 @@ class Object:
 
 
 @dataclass(frozen=True, slots=True)
-class Info:
+class ObjectInfo:
     """What is known of an object without reading it. `size` in bytes, `modified` in UTC."""
 
     key: str
@@ -35,7 +35,7 @@ class Info:
     modified: datetime
 
 
-class Objects(Protocol):
+class ObjectStore(Protocol):
     """Whole objects under keys, safe to use from many threads and processes at once.
 
     Every write is atomic: a reader sees the object before or after it, whole. Every method
@@ -46,10 +46,10 @@ class Objects(Protocol):
     location: str
     """Where this is, for people: a folder's path or `s3://bucket/prefix`."""
 
-    def get(self, key: str) -> Object | None:
+    def get(self, key: str) -> StoredObject | None:
         """Return the object, or None; raises `Damaged` for bytes that fail their recorded SHA-256."""
 
-    def head(self, key: str) -> Info | None:
+    def head(self, key: str) -> ObjectInfo | None:
         """Return what is known of the object, or None."""
 
     def sha256(self, key: str) -> str | None:
@@ -76,7 +76,7 @@ class Objects(Protocol):
     def get_file(self, key: str, path: Path) -> None:
         """Write the object to `path`, whole or not at all; raises `Damaged` when missing or altered."""
 
-    def list(self, prefix: str) -> Iterator[Info]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object whose key starts with `prefix`, which ends in a slash; in no particular order."""
 
     def delete(self, key: str) -> None:
@@ -92,10 +92,10 @@ class Objects(Protocol):
         """Whether `if_match` and `if_none_match` hold between concurrent writers. Asks the server."""
 
 
-class Shelf:
+class StoreCollection:
     """A part of the store: one kind of thing, and its keys, over the place that holds them all."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
 
 

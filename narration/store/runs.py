@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from narration.errors import Damaged
 from narration.store.layout import held_key, tries_key
-from narration.store.objects import Info, Shelf
+from narration.store.objects import ObjectInfo, StoreCollection
 
 HELD = "runs/"
 HOLD_EXPIRES = timedelta(days=7)  # of a run that died without letting go
@@ -19,7 +19,7 @@ HOLD_EXPIRES = timedelta(days=7)  # of a run that died without letting go
 _JSON = "application/json"
 
 
-class RunShelf(Shelf):
+class RunCollection(StoreCollection):
     """Notes of runs. Losing one costs a clip made again, never a wrong one."""
 
     def hold_clips(self, run: str, digests: Iterable[str]) -> None:
@@ -64,14 +64,14 @@ class RunShelf(Shelf):
             return None
 
 
-class PruneShelf(Shelf):
+class PruneCollection(StoreCollection):
     """What pruning looks at and deletes."""
 
-    def everything_under(self, prefix: str) -> Iterator[Info]:
+    def everything_under(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object of one kind."""
         return self._objects.list(prefix)
 
-    def delete_unchanged(self, seen: Info) -> bool:
+    def delete_unchanged(self, seen: ObjectInfo) -> bool:
         """Delete an object for good unless it was written again since it was `seen`; whether it is gone."""
         now = self._objects.head(seen.key)
         # Some S3 servers list milliseconds, and answer for a single object in whole seconds.

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from narration.errors import Damaged, ManifestConflict
 from narration.store.atomic import partial_beside
-from narration.store.objects import LINK_SECONDS, Info, Object, check_key, is_key
+from narration.store.objects import LINK_SECONDS, ObjectInfo, StoredObject, check_key, is_key
 from narration.store.s3_conditions import DIGEST, head_object, knows_conditions, put_if
 from narration.store.s3_errors import MISSING, code_of, explained
 
@@ -44,17 +44,17 @@ class S3Objects:
         self._prefix = f"{prefix}/" if prefix else ""
         self.location = f"s3://{bucket}/{prefix}".removesuffix("/")
 
-    def get(self, key: str) -> Object | None:
+    def get(self, key: str) -> StoredObject | None:
         """Return the object, or None; read again, then `Damaged`, when its SHA-256 is not as recorded."""
         buffer = io.BytesIO()
         found = self._read(key, buffer)
-        return None if found is None else Object(buffer.getvalue(), found[0])
+        return None if found is None else StoredObject(buffer.getvalue(), found[0])
 
-    def head(self, key: str) -> Info | None:
+    def head(self, key: str) -> ObjectInfo | None:
         """Return what is known of the object, or None."""
         with explained("read", self._where(key)):
             answer = head_object(self._client, self._named(key))
-        return None if answer is None else Info(key, answer["ContentLength"], answer["LastModified"])
+        return None if answer is None else ObjectInfo(key, answer["ContentLength"], answer["LastModified"])
 
     def sha256(self, key: str) -> str | None:
         """Return the SHA-256 recorded with the object; where something else wrote it, of its bytes."""
@@ -118,7 +118,7 @@ class S3Objects:
         finally:
             partial.unlink(missing_ok=True)
 
-    def list(self, prefix: str) -> Iterator[Info]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object below `prefix` that a key can name."""
         pages = self._client.get_paginator("list_objects_v2")
         start = f"{self._prefix}{check_key(prefix.removesuffix('/'))}/"
@@ -127,7 +127,7 @@ class S3Objects:
                 for entry in page.get("Contents", []):
                     key = entry["Key"].removeprefix(self._prefix)
                     if is_key(key):
-                        yield Info(key, entry["Size"], entry["LastModified"])
+                        yield ObjectInfo(key, entry["Size"], entry["LastModified"])
 
     def delete(self, key: str) -> None:
         """Delete the object; S3 does not say whether there was one."""

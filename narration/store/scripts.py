@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 
 from narration.errors import ScriptError, SettingsError
 from narration.store.layout import INBOX, SCRIPTS, rejected_key, script_key
-from narration.store.objects import Info, Shelf, check_key
+from narration.store.objects import ObjectInfo, StoreCollection, check_key
 
 _TEXT = "text/plain; charset=utf-8"
 
 MAX_READ_BYTES = 10_000_000  # of a script; more is a mistake, and is not loaded to find out
 
 
-class ScriptShelf(Shelf):
+class ScriptCollection(StoreCollection):
     """Scripts as narrated, the inbox, and beside it the folder of rejected ones."""
 
     def put_script(self, data: bytes, suffix: str) -> str:
@@ -41,7 +41,7 @@ class ScriptShelf(Shelf):
             raise self._missing(key)
         return stored.data
 
-    def inbox(self) -> list[Info]:
+    def inbox(self) -> list[ObjectInfo]:
         """Return what lies in the inbox, oldest first."""
         return sorted(self._objects.list(INBOX), key=lambda info: (info.modified, info.key))
 

@@ -7,14 +7,14 @@ import secrets
 from pathlib import Path
 
 from narration.errors import SettingsError, StoreRefused
-from narration.store.clips import ClipShelf
+from narration.store.clips import ClipCollection
 from narration.store.folder import Folder
-from narration.store.jobs import JobShelf
-from narration.store.narrations import NarrationShelf
+from narration.store.jobs import JobCollection
+from narration.store.manifests import NarrationCollection
 from narration.store.objects import LINK_SECONDS, check_key
-from narration.store.runs import PruneShelf, RunShelf
-from narration.store.samples import VoiceShelf
-from narration.store.scripts import ScriptShelf
+from narration.store.runs import PruneCollection, RunCollection
+from narration.store.scripts import ScriptCollection
+from narration.store.voices import VoiceCollection
 
 MIN_FREE_BYTES = 100_000_000  # less is no room for a narration: its master alone takes 6 MB a minute
 
@@ -22,7 +22,15 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two characters at least: 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-class Store(ClipShelf, JobShelf, ScriptShelf, VoiceShelf, NarrationShelf, RunShelf, PruneShelf):
+class Store(
+    ClipCollection,
+    JobCollection,
+    ScriptCollection,
+    VoiceCollection,
+    NarrationCollection,
+    RunCollection,
+    PruneCollection,
+):
     """Everything that lasts. Safe to use from many threads and processes at once.
 
     All methods may raise `StoreUnavailable` (trying again may help) and `StoreRefused` (a

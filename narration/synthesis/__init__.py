@@ -5,9 +5,9 @@ far, `job_notes` which job was submitted for it, `continuity` cuts its context f
 `budget` says what may still be paid, `tally` what a whole run has made and lost.
 """
 
-from narration.synthesis.synthesis import Made, Synthesizer
+from narration.synthesis.synthesizer import SynthesizedClip, Synthesizer
 
 __all__ = [
-    "Made",
+    "SynthesizedClip",
     "Synthesizer",
 ]

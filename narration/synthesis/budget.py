@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from narration.errors import BudgetError
-from narration.settings import ASSUMED_SPEED, Engine, Settings
+from narration.settings import ASSUMED_SPEED, EngineName, Settings
 
 
 class Budget:
@@ -69,7 +69,7 @@ class Budget:
         return execution_seconds * self._price / self._share
 
 
-def budget_for(settings: Settings, engine: Engine) -> Budget:
+def budget_for(settings: Settings, engine: EngineName) -> Budget:
     """The budget that the settings allow; a draft costs nothing."""
     return Budget(
         price_per_second=0.0 if engine == "draft" else settings.price_per_second,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from narration import audio
+from narration.audio.quality import Severity, Verdict, inspect_clip
 from narration.contract import SAMPLE_RATE
 from narration.endpoint import JobResult
 from narration.errors import BadAudio, BadResult, QualityError, SettingsError
 from narration.planning import PlannedChunk
-from narration.quality import Severity, Verdict, inspect_clip
 from narration.store import ClipJob, ClipQuality, ClipSidecar, RefusedAttempt
 
 
@@ -27,7 +27,7 @@ class Candidate:
     seed: int
 
 
-def examine(planned: PlannedChunk, result: JobResult, *, attempt: int, seed: int) -> Candidate:
+def judge_attempt(planned: PlannedChunk, result: JobResult, *, attempt: int, seed: int) -> Candidate:
     """Decode and judge what came.
 
     Raises `BadResult` or `QualityError` for what must never be stored, `SettingsError` for a
@@ -55,11 +55,11 @@ def examine(planned: PlannedChunk, result: JobResult, *, attempt: int, seed: int
         waveform, rate, text=planned.text, finish_reason=told.finish_reason, frames=told.frames
     )
     if verdict.fatal:
-        raise QualityError(reason(verdict))
+        raise QualityError(describe_faults(verdict))
     return Candidate(audio.encode_flac(waveform, rate), len(waveform), result, verdict, attempt, seed)
 
 
-def describe(
+def build_sidecar(
     planned: PlannedChunk, candidate: Candidate, *, endpoint: str, refused: Sequence[RefusedAttempt]
 ) -> ClipSidecar:
     """The sidecar of a candidate that is kept, with the attempts refused beside it."""
@@ -103,6 +103,6 @@ def _whole(milliseconds: float | None) -> int | None:
     return None if milliseconds is None else round(milliseconds)
 
 
-def reason(verdict: Verdict) -> str:
+def describe_faults(verdict: Verdict) -> str:
     """What is wrong with a clip, in words."""
     return ", ".join(f"{flag.name}: {flag.detail}" for flag in verdict.flags)

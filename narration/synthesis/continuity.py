@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from narration import audio
+from narration.audio.shape import shape_of
 from narration.chunking.sentences import split_sentences
-from narration.pace import expected_seconds
-from narration.shape import shape_of
+from narration.speech_duration import expected_seconds
 
 MAX_CONTEXT = 8.0  # s; more flattens the delivery and costs the worker's slot
 MAX_MOVE = 1.5  # s between where a sentence would begin by its text and the pause it is cut at

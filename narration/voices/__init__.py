@@ -4,22 +4,22 @@
 `checks` what is wrong with one, `transport` how one reaches the worker.
 """
 
-from narration.voices.voice import Voice
-from narration.voices.voices import (
+from narration.voices.catalog import (
     add_voice,
-    check_voice,
     choose_voice,
     find_voice,
     import_default_voice,
     list_voices,
+    recheck_voice,
 )
+from narration.voices.voice import Voice
 
 __all__ = [
     "Voice",
     "add_voice",
-    "check_voice",
     "choose_voice",
     "find_voice",
     "import_default_voice",
     "list_voices",
+    "recheck_voice",
 ]

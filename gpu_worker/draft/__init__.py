@@ -1,0 +1,1 @@
+"""The draft engine: espeak-ng on the CPU."""

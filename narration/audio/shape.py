@@ -1,0 +1,64 @@
+"""What is silence in a clip and how loud the rest is, found in one pass over its samples."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from narration.audio.loudness import integrated_loudness
+from narration.rendering.timeline import ClipShape
+
+EDGE_THRESHOLD = -42.0  # dB, a frame's RMS against the loudest frame's; where audiobook tools trim, too
+PAUSE_THRESHOLD = -36.0  # dB; higher, since breath and room fill the pauses between words
+MIN_PAUSE = 0.12  # s; closures of plosives last up to 0.1
+MIN_LEVELLED = 3.0  # s of sound; the loudness of less says little
+FRAME = 0.03  # s
+HOP = 0.01  # s
+DIGITAL_SILENCE = 1e-4  # RMS; a loudest frame below -80 dBFS is no speech
+
+
+def shape_of(waveform: NDArray[np.float32], sample_rate: int) -> ClipShape:
+    """Measure a clip: where its sound begins and ends, its inner pauses, its loudness.
+
+    Thresholds are relative to the clip's own loudest 30 ms, so that a quiet clip is not cut and
+    a loud one's noise is. A clip without any sound comes back whole, with neither pauses nor loudness.
+    """
+    samples = waveform.size
+    hop, frame = round(HOP * sample_rate), round(FRAME / HOP) * round(HOP * sample_rate)
+    levels = frame_levels(waveform, sample_rate)
+    peak = float(levels.max(initial=0.0))
+    if peak < DIGITAL_SILENCE:
+        return ClipShape(samples, 0, samples, (), None)
+    sounding = np.flatnonzero(levels > peak * 10 ** (EDGE_THRESHOLD / 20))
+    # A frame begins to sound by its newest hop and ceases to by its oldest.
+    start = int(sounding[0]) * hop + (frame - hop if sounding[0] else 0)
+    end = min(samples, (int(sounding[-1]) + 1) * hop)
+    quiet = levels <= peak * 10 ** (PAUSE_THRESHOLD / 20)
+    pauses = tuple(
+        (first * hop, (last - 1) * hop + frame)
+        for first, last in _runs(quiet)
+        if first * hop > start
+        and (last - 1) * hop + frame < end
+        and (last - 1 - first) * hop + frame >= MIN_PAUSE * sample_rate
+    )
+    long_enough = end - start >= MIN_LEVELLED * sample_rate
+    loudness = integrated_loudness(waveform[start:end], sample_rate) if long_enough else None
+    return ClipShape(samples, start, end, pauses, loudness)
+
+
+def frame_levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """RMS of every 30 ms frame, 10 ms apart, the last one padded with silence; shape [frames]."""
+    hop, per_frame = round(HOP * sample_rate), round(FRAME / HOP)
+    hops = -(-waveform.size // hop)
+    padded = np.zeros((hops + per_frame - 1) * hop, np.float32)
+    padded[: waveform.size] = waveform
+    energy = np.square(padded).reshape(-1, hop).sum(axis=1, dtype=np.float64)
+    sums = np.convolve(energy, np.ones(per_frame), mode="valid")
+    levels: NDArray[np.float64] = np.sqrt(sums / (hop * per_frame))
+    return levels
+
+
+def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First index and one past the last of every run of true."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
+    return [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]

@@ -1,0 +1,161 @@
+"""A finished narration becomes public: files named by content first, the manifest last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from narration import audio
+from narration.audio.waveform_svg import waveform_path
+from narration.errors import BadAudio, Damaged, InputError, ManifestConflict, StoreRefused
+from narration.manifest import FileEntry, Manifest, dump_manifest, load_manifest
+from narration.planning import Plan
+from narration.planning.ids import DRAFT_SUFFIX
+from narration.publishing.manifest_builder import build_manifest
+from narration.publishing.review import render_review
+from narration.rendering.render import READERS, RenderedNarration
+from narration.settings import Settings
+from narration.store import LINK_SECONDS, AudioClip, Store, validate_id
+from narration.synthesis.report import RunReport
+from narration.synthesis.run_state import RunState
+
+RENEWALS = 5  # tries to renew a page while others publish
+
+CONTENT_TYPES = {
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt",
+    "html": "text/html; charset=utf-8",
+}
+
+
+def publish(
+    store: Store,
+    plan: Plan,
+    clips: Mapping[str, AudioClip],
+    finished: RenderedNarration,
+    *,
+    fingerprint: str,
+    settings: Settings,
+    tally: RunState,
+) -> Manifest:
+    """Upload the files, then replace the manifest that `plan` was made from.
+
+    Raises `ManifestConflict` when somebody else published meanwhile: plan again.
+    """
+    paths = {
+        "mp3": finished.master.mp3,
+        "wav": finished.master.wav,
+        "srt": finished.srt,
+        "vtt": finished.vtt,
+    }
+    files = []
+    for kind, path in paths.items():
+        stem = "captions" if kind in {"srt", "vtt"} else "narration"
+        files.append(_publish_file(store, plan.narration_id, path, stem, kind))
+    manifest = build_manifest(
+        plan, clips, finished, files, fingerprint=fingerprint, settings=settings, tally=tally
+    )
+    manifest = _with_review(store, manifest, clips, finished.waveforms)
+    store.replace_manifest(plan.narration_id, dump_manifest(manifest), if_match=plan.etag)
+    return manifest
+
+
+def renew_review(store: Store, narration_id: str) -> str:
+    """Publish a narration's review page again, with new links; a link to the page.
+
+    In S3 the players of a page, and links to it, end after a week. `narration_id` is a published
+    one, with or without its `-draft`; nothing is synthesized. Raises `InputError` for a narration
+    that is not published, `Damaged` for one whose clips are not all there.
+    """
+    validate_id(narration_id)
+    for _ in range(RENEWALS - 1):
+        try:
+            return _renew_review(store, narration_id)
+        except ManifestConflict:
+            continue
+    return _renew_review(store, narration_id)
+
+
+def _renew_review(store: Store, narration_id: str) -> str:
+    found = store.read_manifest(narration_id) or store.read_manifest(narration_id + DRAFT_SUFFIX)
+    if found is None:
+        raise InputError(
+            f"{store.location} has no narration {narration_id}", remedy="narrate it first, or name its store"
+        )
+    manifest = load_manifest(found[0], name=f"the manifest of {narration_id}")
+    if manifest.id not in {narration_id, narration_id + DRAFT_SUFFIX}:
+        raise StoreRefused(
+            f"the manifest of {narration_id} is of another narration", remedy="restore it from a backup"
+        )
+    digests = {chunk.digest: chunk.index for chunk in manifest.chunks}
+    clips = store.find_clips(digests)
+    for digest, index in digests.items():
+        if digest not in clips:
+            raise Damaged(f"the clip of chunk {index} is not in the store", remedy="narrate the script again")
+    with ThreadPoolExecutor(READERS) as threads:
+        figures = threads.map(lambda clip: _figure(store, clip), clips.values())
+        waveforms = dict(zip(clips, figures, strict=True))
+    renewed = _with_review(store, manifest, clips, waveforms)
+    if renewed != manifest:
+        store.replace_manifest(manifest.id, dump_manifest(renewed), if_match=found[1])
+    page = renewed.file("html")
+    assert page is not None  # just published
+    return store.link(page.key)
+
+
+def _figure(store: Store, clip: AudioClip) -> str:
+    try:
+        return waveform_path(audio.decode(store.read_clip(clip))[0])
+    except BadAudio as error:
+        raise Damaged(f"{clip.key} cannot be decoded: {error}", remedy="narrate the script again") from None
+
+
+def _with_review(
+    store: Store, manifest: Manifest, clips: Mapping[str, AudioClip], waveforms: Mapping[str, str]
+) -> Manifest:
+    """Publish the review page; `manifest` with that page, in place of another if it had one.
+
+    The page's players lead to the clips by relative paths in a folder, by signed links in S3.
+    """
+
+    def link(digest: str) -> str:
+        key = clips[digest].key
+        return store.link(key) if store.is_remote else f"../../{key}"
+
+    until = datetime.now(UTC) + timedelta(seconds=LINK_SECONDS) if store.is_remote else None
+    html = render_review(manifest, waveforms, link, store=store.location, links_until=until)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "review.html")
+        path.write_text(html, encoding="utf-8")
+        page = _publish_file(store, manifest.id, path, "review", "html")
+    others = (entry for entry in manifest.files if entry.kind != "html")
+    return manifest.model_copy(update={"files": (*others, page)})
+
+
+def _publish_file(store: Store, narration_id: str, path: Path, stem: str, kind: str) -> FileEntry:
+    stored = store.publish_file(narration_id, path, stem, f".{kind}", CONTENT_TYPES[kind])
+    return FileEntry.model_validate(
+        {
+            "kind": kind,
+            "key": stored.key,
+            "sha256": stored.sha256,
+            "size": stored.size,
+            "content_type": CONTENT_TYPES[kind],
+        }
+    )
+
+
+def report_of(store: Store, plan: Plan, manifest: Manifest, tally: RunState) -> RunReport:
+    """The run's report, with where everything lies."""
+    return tally.report(
+        plan,
+        manifest=store.locate(f"narrations/{plan.narration_id}/manifest.json"),
+        files={entry.kind: store.locate(entry.key) for entry in manifest.files},
+        duration=manifest.duration,
+        flagged=tuple(entry.index for entry in manifest.chunks if entry.flags),
+    )

@@ -1,0 +1,1 @@
+"""From stored clips to a finished narration on disk: timeline, master, captions."""

@@ -1,0 +1,187 @@
+"""From stored clips to a finished master and its captions, in a folder: arrange, master, caption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from narration import audio
+from narration.audio.files import Waveform
+from narration.audio.shape import shape_of
+from narration.audio.waveform_svg import waveform_path
+from narration.chunking import Chunk
+from narration.chunking.sentences import split_sentences
+from narration.errors import BadAudio, Damaged, MasteringError
+from narration.planning import Plan, PlannedChunk
+from narration.rendering import captions
+from narration.rendering.captions import Cue
+from narration.rendering.master import PRESETS, Master, write_master
+from narration.rendering.timeline import ClipShape, Pauses, Timeline, arrange
+from narration.settings import RENDER_SETTINGS, Settings
+from narration.store import AudioClip, Store
+
+REVISION = 1
+"""Raised whenever the same clips would be arranged, mastered or captioned otherwise."""
+
+READERS = 8  # clips read from the store at once
+MEASURING_THREADS = 2  # each holds the processor, and some MB that stay with the process
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedNarration:
+    """A narration on disk, before it is published."""
+
+    timeline: Timeline
+    master: Master
+    cues: tuple[Cue, ...]
+    srt: Path
+    vtt: Path
+    waveforms: Mapping[str, str]  # digest -> SVG path, for the review page
+
+
+def narration_fingerprint(plan: Plan, clips: Mapping[str, AudioClip], settings: Settings) -> str:
+    """SHA-256 of everything that a published narration shows: equal means there is nothing to publish."""
+    shown = {
+        "revision": REVISION,
+        "title": plan.script.title,
+        "script": plan.script.sha256,
+        "engine": plan.engine,
+        "voice": plan.voice.name if plan.voice else None,
+        "finish": render_settings(settings),
+        "chunks": [
+            {
+                "source": planned.chunk.text,
+                "sentences": planned.chunk.sentences,
+                "text": planned.text,
+                "boundary": planned.chunk.boundary,
+                "kind": planned.chunk.kind,
+                "take": planned.choice.take,
+                "takes": [entry.model_dump() for entry in planned.choice.takes],
+                "clip": clips[planned.digest].sidecar.sha256,
+            }
+            for planned in plan.chunks
+        ],
+    }
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+
+
+def render_settings(settings: Settings) -> dict[str, object]:
+    """The settings that shape the master and not the clips."""
+    return {name: getattr(settings, name) for name in RENDER_SETTINGS}
+
+
+def render(
+    plan: Plan,
+    clips: Mapping[str, AudioClip],
+    store: Store,
+    settings: Settings,
+    folder: Path,
+    stop: threading.Event | None = None,
+) -> RenderedNarration:
+    """Arrange and master the clips of `plan` into `folder`.
+
+    Each clip is read from the store once, checked against its SHA-256. One that is damaged is
+    discarded from the store and `Damaged` is raised: plan again, and it is made again.
+    Raises `MasteringError` when ffmpeg fails, or the folder takes no files.
+    """
+    with explain_disk_errors(folder):
+        return _finish(plan, clips, store, settings, folder, stop)
+
+
+@contextmanager
+def explain_disk_errors(folder: Path | str) -> Iterator[None]:
+    """Raise what goes wrong with files in `folder` as `MasteringError`, with what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise MasteringError(
+            f"the narration cannot be put together in {folder}: {error.strerror or error}",
+            remedy="free some space there, or set TMPDIR to a folder with room, and run again",
+        ) from None
+
+
+def _finish(
+    plan: Plan,
+    clips: Mapping[str, AudioClip],
+    store: Store,
+    settings: Settings,
+    folder: Path,
+    stop: threading.Event | None,
+) -> RenderedNarration:
+    local = _fetch(plan, clips, store, folder)
+    with ThreadPoolExecutor(MEASURING_THREADS) as threads:
+        measured = dict(zip(local, threads.map(_measure, local.values()), strict=True))
+    shapes = [measured[planned.digest][0] for planned in plan.chunks]
+    chunks = [_as_spoken(planned) for planned in plan.chunks]
+    pauses = Pauses(settings.pause_sentence, settings.pause_paragraph, settings.pause_heading)
+    timeline = arrange(chunks, shapes, pauses)
+    by_index = {planned.chunk.index: local[planned.digest] for planned in plan.chunks}
+    mastered = write_master(
+        timeline,
+        lambda index: _decode(by_index[index])[0],
+        folder,
+        PRESETS[settings.loudness],
+        ffmpeg_path=settings.ffmpeg,
+        stop=stop,
+    )
+    cues = captions.make_cues(chunks, timeline, shapes)
+    srt, vtt = folder / "captions.srt", folder / "captions.vtt"
+    srt.write_bytes(captions.to_srt(cues).encode())
+    vtt.write_bytes(captions.to_vtt(cues).encode())
+    waveforms = {digest: figure for digest, (_, figure) in measured.items()}
+    return RenderedNarration(timeline, mastered, cues, srt, vtt, waveforms)
+
+
+def _fetch(plan: Plan, clips: Mapping[str, AudioClip], store: Store, folder: Path) -> dict[str, Path]:
+    """Read every distinct clip into `folder`, many at once; digest -> path, in order of use.
+
+    All of them are read whatever is found, so that one more plan is enough for every damaged one.
+    """
+    wanted = {planned.digest: clips[planned.digest] for planned in plan.chunks}
+
+    def fetch(clip: AudioClip) -> Path | Damaged:
+        path = folder / f"{clip.digest}.flac"
+        try:
+            path.write_bytes(store.read_clip(clip))
+        except Damaged as error:
+            store.discard_clip(clip.digest)
+            return error
+        return path
+
+    local: dict[str, Path] = {}
+    damaged: list[Damaged] = []
+    with ThreadPoolExecutor(READERS) as threads:
+        for digest, found in zip(wanted, threads.map(fetch, wanted.values()), strict=True):
+            if isinstance(found, Damaged):
+                damaged.append(found)
+            else:
+                local[digest] = found
+    if damaged:
+        raise damaged[0]
+    return local
+
+
+def _measure(path: Path) -> tuple[ClipShape, str]:
+    """A clip's shape and its figure."""
+    waveform, rate = _decode(path)
+    return shape_of(waveform, rate), waveform_path(waveform)
+
+
+def _decode(path: Path) -> tuple[Waveform, int]:
+    try:
+        return audio.decode(path.read_bytes())
+    except BadAudio as error:
+        raise Damaged(f"{path.name} cannot be decoded: {error}") from None
+
+
+def _as_spoken(planned: PlannedChunk) -> Chunk:
+    """The chunk with the words that are really spoken: its own, or its take's."""
+    if planned.text == planned.chunk.text:
+        return planned.chunk
+    return replace(planned.chunk, text=planned.text, sentences=tuple(split_sentences(planned.text)))
