@@ -31,8 +31,8 @@ from narration.errors import NarrationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from matrix_kit import Fault
-    from scene_kit import Moment, Scene
+    from faults.matrix import Fault
+    from faults.scene import Moment, Scene
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -72,7 +72,7 @@ class Storm:
     """One run of the benchmark."""
 
     def __init__(self, asked: argparse.Namespace) -> None:
-        from backstage_kit import Backstage
+        from faults.backstage import Backstage
 
         self.asked = asked
         self.dice = random.Random(asked.seed)
@@ -83,10 +83,10 @@ class Storm:
 
     def run(self) -> int:
         """Everything, then the table."""
-        from chaos_kit import short_pauses
-        from matrix_kit import ENDPOINT, OTHER, STORE, WORKER
-        from prefect_kit import running_server
-        from scene_kit import Scene
+        from faults.matrix import ENDPOINT, OTHER, STORE, WORKER
+        from faults.scene import Scene
+        from faults.short_pauses import short_pauses
+        from support.prefect_servers import running_server
 
         faults = [*ENDPOINT, *WORKER, *STORE, *OTHER]
         with ExitStack() as stack:
@@ -114,10 +114,10 @@ class Storm:
 
     def each(self, faults: list[Fault]) -> None:
         """All of the matrix, one thing at a time."""
-        from bad_audio_kit import BAD
-        from matrix_kit import HANGING
-        from moments_kit import DAMAGE, PHASES
-        from scene_kit import Scene
+        from faults.bad_audio import BAD
+        from faults.matrix import HANGING
+        from faults.moments import DAMAGE, PHASES
+        from faults.scene import Scene
 
         for fault in [*faults, HANGING]:
             self.one(fault.name, [fault])
@@ -132,8 +132,8 @@ class Storm:
 
     def machine(self) -> None:
         """What can be wrong with the machine that the pipeline runs on."""
-        from machine_kit import artifacts_refused, dying_ffmpeg, full_disk, no_temporary_folder
-        from scene_kit import Scene
+        from faults.machine import artifacts_refused, dying_ffmpeg, full_disk, no_temporary_folder
+        from faults.scene import Scene
 
         with tempfile.TemporaryDirectory(prefix="chaos-") as made:
             folder = Path(made)
@@ -163,7 +163,7 @@ class Storm:
 
     def gone(self, name: str, home: Path) -> None:
         """A narration whose Prefect server goes for good, so that it is told to stop; then run again."""
-        from machine_kit import stopped_without_prefect
+        from faults.machine import stopped_without_prefect
 
         if time.monotonic() > self.give_up:
             return
@@ -176,8 +176,8 @@ class Storm:
 
     def outage(self, seconds: float, home: Path) -> None:
         """A narration that loses endpoint, store and Prefect's server for so long."""
-        from matrix_kit import outage
-        from prefect_kit import RestartableServer
+        from faults.matrix import outage
+        from support.prefect_servers import RestartableServer
 
         home.mkdir()
         scene = self._scene()
@@ -239,9 +239,9 @@ class Storm:
 
     def bad_audio(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """A narration of which one answer is bad: another seed is tried, which sounds another way."""
-        from bad_audio_kit import posts
-        from matrix_kit import DONE
-        from proxy_kit import sends_instead
+        from faults.bad_audio import posts
+        from faults.matrix import DONE
+        from support.proxy import sends_instead
 
         def run(scene: Scene) -> None:
             scene.env["NARRATION_CONCURRENCY"] = "1"
@@ -264,8 +264,8 @@ class Storm:
 
     def _kills(self) -> list[tuple[str, Moment]]:
         """The moments that the matrix names, and random ones."""
-        from moments_kit import KILLED
-        from scene_kit import Moment
+        from faults.moments import KILLED
+        from faults.scene import Moment
 
         kills = [(f"pipeline killed {name}", moment) for name, moment in KILLED.items()]
         while len(kills) < self.asked.kills:
@@ -288,7 +288,7 @@ class Storm:
         self.ledger.note(name, outcome, paid, allowed)
 
     def _scene(self) -> Scene:
-        from scene_kit import Scene
+        from faults.scene import Scene
 
         self.backstage.settle()
         return Scene(self.backstage, self.prefect_url)

@@ -89,8 +89,8 @@ class Bench:
 
     def make(self, folder: Path) -> None:
         """Write random checkpoints of model and codec, in the layout of the published ones."""
-        from tiny_codec import write_tiny_codec
-        from tiny_higgs import tiny_config, write_tiny_tokenizer
+        from support.tiny_codec import write_tiny_codec
+        from support.tiny_higgs import tiny_config, write_tiny_tokenizer
         from transformers import GenerationConfig, HiggsAudioV2ForConditionalGeneration
 
         cuda = self.device.type == "cuda"

@@ -32,9 +32,9 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from deployment_kit import FINAL, POOL, Deployed, deploy, open_setting, runs_below, worker_of
 from long_narration import fixed_worker, follow, start, write_script
-from prefect_kit import prefect_env, running_server
+from support.deployments import FINAL, POOL, Deployed, deploy, open_setting, runs_below, worker_of
+from support.prefect_servers import prefect_env, running_server
 
 MOST_MEMORY = 400.0  # MB
 SAMPLE_SECONDS = 0.25

@@ -20,7 +20,7 @@ from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from deployment_kit import Deployed, deploy, open_setting, worker_of
+from support.deployments import Deployed, deploy, open_setting, worker_of
 
 RUNS_A_WORKER = 2
 CHUNKS = 6

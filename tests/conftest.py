@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_kit import draft_endpoint, place, prefect_url
 
-__all__ = ["draft_endpoint", "place", "prefect_url"]  # fixtures: one server and one worker a session
+pytest_plugins = ["support.narrations", "support.deployments"]
+"""Modules of fixtures."""
 
 _LONGEST = ("test_faults", "test_deployments", "test_scale_out", "test_narrate", "test_sweep")
 _FOREIGN = ("NARRATION_", "RUNPOD_", "WORKER_", "VOICE_SAMPLE_", "AWS_", "PREFECT_")
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_sessionfinish() -> None:
     """S3 servers end here: processes that run tests side by side leave without their exit handlers."""
-    kit = sys.modules.get("store_kit")
+    kit = sys.modules.get("support.stores")
     if kit is not None:
         kit.stop_servers.close()
 

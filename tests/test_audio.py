@@ -9,10 +9,10 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import soundfile
-from audio_kit import RATE, tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.audio import RATE, tone
 
 from narration.audio.files import audio_sha256, decode, encode_flac, resample
 from narration.errors import BadAudio

@@ -8,7 +8,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from time_kit import VirtualTimeLoop, in_virtual_time
+from support.clocks import VirtualTimeLoop, in_virtual_time
 
 from narration.errors import BudgetError
 from narration.settings import read_settings

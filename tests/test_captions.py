@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from audio_kit import RATE, chunk, silence, speak
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.audio import RATE, chunk, silence, speak
 
 from narration.audio.shape import shape_of
 from narration.chunking import Chunk

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_higgs import SMALL_FIRST_ID, tiny_config, write_tiny_higgs
+from support.tiny_higgs import SMALL_FIRST_ID, tiny_config, write_tiny_higgs
 
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.higgs.load_model import load_language_model

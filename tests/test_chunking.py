@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from script_kit import CORPUS, PYSBD_SENTINELS, markdown, nasty_text, plain, script_of, speakable
+from support.scripts import CORPUS, PYSBD_SENTINELS, markdown, nasty_text, plain, script_of, speakable
 
 from narration.chunking import MAX_LIMIT, MIN_LIMIT, SHORT, Chunk, chunk_script
 from narration.errors import SettingsError

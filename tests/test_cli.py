@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from audio_kit import RATE, silence, speak
+from support.audio import RATE, silence, speak
 
 from flows.cli import flow_run, main, terminal
 from narration.errors import ChunksFailed, MasteringError, NarrationError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_codec import write_tiny_codec
+from support.tiny_codec import write_tiny_codec
 
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.engine_protocol import VoiceSample, Waveform

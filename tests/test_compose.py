@@ -17,8 +17,8 @@ import httpx
 import pytest
 import yaml
 from moto.server import ThreadedMotoServer
-from postgres_kit import free_port, running_postgres
-from prefect_kit import running
+from support.postgres import free_port, running_postgres
+from support.prefect_servers import running
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())

@@ -6,9 +6,9 @@ from itertools import chain, pairwise
 
 import numpy as np
 import pytest
-from audio_kit import RATE, silence, speak, tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.audio import RATE, silence, speak, tone
 
 from narration import audio
 from narration.chunking.sentences import split_sentences

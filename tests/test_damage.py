@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audio_kit import RATE, silence, tone
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from store_kit import digest_of, sidecar_of
+from support.audio import RATE, silence, tone
+from support.stores import digest_of, sidecar_of
 
 from narration import audio
 from narration.errors import Damaged, MasteringError

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from higgs_oracle import trimmed
 from hypothesis import given
 from hypothesis import strategies as st
+from support.higgs_oracle import trimmed
 from transformers import HiggsAudioV2Processor
 
 from gpu_worker.higgs.delay_pattern import BEGIN, END, MIN_STEPS, Codes, Stream, delay, force_pattern, undelay

@@ -16,16 +16,14 @@ from typing import Any
 
 import httpx
 import pytest
-from deployment_kit import ROOT, Deployed, Run, deployed, runs_below, setting, worker_of
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect_kit import prefect_env
-from store_kit import BUCKET, plain_client, server
+from support.deployments import ROOT, Deployed, Run, runs_below, worker_of
+from support.prefect_servers import prefect_env
+from support.stores import BUCKET, plain_client, server
 
 from narration.store.layout import manifest_key
-
-__all__ = ["deployed", "setting"]  # fixtures
 
 pytestmark = pytest.mark.timeout(900)  # three processes share two cores, and each run is a process more
 

@@ -14,7 +14,7 @@ import espeakng_loader
 import numpy as np
 import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
-from worker_kit import decoded, handler, inline, job, sample
+from support.worker import decoded, handler, inline, job, sample
 
 from gpu_worker.draft import engine, espeak_process
 from gpu_worker.draft.engine import DraftEngine
@@ -77,7 +77,7 @@ def test_another_process_in_another_environment_gives_the_same_samples(tmp_path:
         f"said = asyncio.run(DraftSpeaker().speak(SynthesisRequest(prompt={TEXT!r}), None));"
         "print(hashlib.sha256(said.waveform).hexdigest())"
     )
-    root = Path(engine.__file__).parents[1]
+    root = Path(engine.__file__).parents[2]
     french = {"LC_ALL": "C", "LANG": "fr_FR.UTF-8", "ESPEAK_DATA_PATH": "/nowhere"}
     places: list[tuple[dict[str, str], Path]] = [({}, root), (french, tmp_path)]
     prints = {

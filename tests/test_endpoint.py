@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from endpoint_kit import (
+from support.clocks import in_virtual_time
+from support.endpoint import (
     HTML,
     KEY,
     POLICY,
@@ -25,7 +26,6 @@ from endpoint_kit import (
     ignore,
     replies,
 )
-from time_kit import in_virtual_time
 
 from narration.endpoint import Endpoint, Job, JobPolicy, JobResult, JobStatus, Limits
 from narration.errors import (

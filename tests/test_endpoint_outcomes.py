@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from endpoint_kit import WAV, clip_output, completed
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.endpoint import WAV, clip_output, completed
 
 from narration import audio
 from narration.endpoint import Job, JobPolicy, JobStatus, result_of

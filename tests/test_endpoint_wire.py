@@ -13,7 +13,7 @@ from asyncio import StreamWriter as Writer
 from collections.abc import Callable
 
 import pytest
-from endpoint_kit import ENDPOINT_ID, KEY, POLICY, REQUEST, WAV, Behaviour, clip_output, ignore, loopback
+from support.endpoint import ENDPOINT_ID, KEY, POLICY, REQUEST, WAV, Behaviour, clip_output, ignore, loopback
 
 from narration.endpoint import Endpoint, Limits
 from narration.errors import BadResult, EndpointRefused, EndpointUnavailable, SettingsError

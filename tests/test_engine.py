@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from higgs_oracle import Oracle, Said, trimmed
-from hub_kit import run_python
 from numpy.typing import NDArray
-from tiny_codec import write_tiny_codec
-from tiny_higgs import PUBLISHED_FIRST_ID, SMALL_FIRST_ID, write_tiny_higgs
+from support.higgs_oracle import Oracle, Said, trimmed
+from support.hub import run_python
+from support.tiny_codec import write_tiny_codec
+from support.tiny_higgs import PUBLISHED_FIRST_ID, SMALL_FIRST_ID, write_tiny_higgs
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gpu_worker import audio

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_codec import write_tiny_codec
-from tiny_higgs import SMALL_FIRST_ID, write_tiny_higgs
+from support.tiny_codec import write_tiny_codec
+from support.tiny_higgs import SMALL_FIRST_ID, write_tiny_higgs
 
 from gpu_worker.higgs.attention import Spans, attend_many, attend_one
 from gpu_worker.higgs.decoder import Decoder

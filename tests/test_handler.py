@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from worker_kit import MODEL, ToneSpeaker, decoded, file, handler, inline, job, sample, serving
+from support.worker import MODEL, ToneSpeaker, decoded, file, handler, inline, job, sample, serving
 
 from narration.contract import (
     ContractError,
@@ -191,7 +191,7 @@ async def test_an_unforeseen_error_is_typed_and_leaves_its_traceback_in_the_log(
     assert failure.error.isprintable()
     json.dumps(answer, ensure_ascii=False).encode()  # as the SDK posts it
     assert "RuntimeError" in caplog.text
-    assert "worker_kit.py" in caplog.text
+    assert "worker.py" in caplog.text
     assert "secret" not in caplog.text
 
 

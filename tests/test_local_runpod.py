@@ -22,7 +22,7 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from worker_kit import decoded, file, inline, sample, serving
+from support.worker import decoded, file, inline, sample, serving
 
 from infra.local_runpod.endpoint import LocalEndpointOptions, serve_endpoint
 from infra.local_runpod.launch import RunningEndpoint, local_runpod, start_local_runpod

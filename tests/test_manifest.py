@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from plan_kit import plan_of, stored_clip
+from support.plans import plan_of, stored_clip
 
 import narration.manifest
 from narration.errors import StoreRefused

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from script_kit import markdown, read_or_refuse, texts
+from support.scripts import markdown, read_or_refuse, texts
 
 from narration.errors import ScriptError
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from audio_kit import RATE, chunk, silence, speak, tone
 from numpy.typing import NDArray
+from support.audio import RATE, chunk, silence, speak, tone
 
 from narration.audio.files import resample
 from narration.audio.shape import shape_of

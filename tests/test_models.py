@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_kit import REVISION, hub, worker
 from safetensors.torch import load_file, save_file
+from support.hub import REVISION, hub, worker
 
 from gpu_worker.checkpoints import fetch, source
 from gpu_worker.checkpoints.shards import read_tensors, share

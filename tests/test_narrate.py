@@ -14,8 +14,8 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 import soundfile
-from audio_kit import RATE, silence, speak
-from flow_kit import FOUR_CHUNKS, Place
+from support.audio import RATE, silence, speak
+from support.narrations import FOUR_CHUNKS, Place
 
 SAID = "This is what the sample says, word for word, and nothing else is to be heard in it."
 

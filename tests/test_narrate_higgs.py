@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from audio_kit import speak
-from flow_kit import Place
-from tiny_codec import write_tiny_codec
-from tiny_higgs import write_tiny_higgs
+from support.audio import speak
+from support.narrations import Place
+from support.tiny_codec import write_tiny_codec
+from support.tiny_higgs import write_tiny_higgs
 
 from narration.audio.files import encode_flac
 

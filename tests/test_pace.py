@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from audio_kit import RATE, speak
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.audio import RATE, speak
 
 from narration.contract import FRAME_RATE, MIN_FRAME_CAP
 from narration.speech_duration import expected_seconds, speech_duration

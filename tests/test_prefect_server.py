@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from prefect_kit import RestartableServer, prefect_env
+from support.prefect_servers import RestartableServer, prefect_env
 
 PROFILES = """
 active = "team"

@@ -13,13 +13,13 @@ from typing import Any, Self
 
 import httpx
 import pytest
-from postgres_kit import running_postgres
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate, WorkPoolUpdate
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.workers.process import ProcessJobConfiguration
-from prefect_kit import running_server, running_worker
+from support.postgres import running_postgres
+from support.prefect_servers import running_server, running_worker
 
 from infra.automations import RUN_TAG, automations
 from infra.job_environment import job_environment

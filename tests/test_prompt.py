@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from higgs_oracle import Oracle, Said
-from tiny_codec import write_tiny_codec
-from tiny_higgs import (
+from support.higgs_oracle import Oracle, Said
+from support.tiny_codec import write_tiny_codec
+from support.tiny_higgs import (
     CONTROL_TOKENS,
     PUBLISHED_FIRST_ID,
     SMALL_FIRST_ID,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from deployment_kit import FLOWS_HERE, Shelf, setting, shelf
+from support.deployments import FLOWS_HERE, Shelf
 from test_retake import FIRST, FOUR, OTHERWISE, SECOND
 
 from flows.narrate import narrate
@@ -16,8 +16,6 @@ from flows.prune import prune
 from flows.retake import retake
 from narration.errors import StoreRefused
 from narration.pruning import delete_unneeded, find_unneeded
-
-__all__ = ["setting", "shelf"]  # fixtures
 
 pytestmark = FLOWS_HERE
 

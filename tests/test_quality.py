@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from audio_kit import RATE, silence, speak, tone
 from numpy.typing import NDArray
+from support.audio import RATE, silence, speak, tone
 
 from narration.audio.quality import FRAME_SAMPLES, Severity, Verdict, inspect_clip
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
-from plan_kit import empty_tally, plan_of, stored_clip
+from support.plans import empty_tally, plan_of, stored_clip
 
 from narration.escaping import escape_html
 from narration.manifest import Manifest

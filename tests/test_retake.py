@@ -7,14 +7,12 @@ import json
 from typing import Any
 
 import pytest
-from deployment_kit import FLOWS_HERE, Shelf, setting, shelf
 from prefect.exceptions import ParameterTypeError
+from support.deployments import FLOWS_HERE, Shelf
 
 from flows.narrate import narrate
 from flows.retake import retake
 from narration.errors import InputError, StoreRefused
-
-__all__ = ["setting", "shelf"]  # fixtures
 
 pytestmark = FLOWS_HERE
 

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pytest
-from browser_kit import Page, browsing
-from deployment_kit import FLOWS_HERE, Shelf, setting, shelf
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from store_kit import s3_place, server
+from support.browser import Page, browsing
+from support.deployments import FLOWS_HERE, Shelf
+from support.stores import s3_place, server
 
 from flows.narrate import narrate
 from flows.retake import retake
@@ -34,8 +34,6 @@ from narration.publishing.commands import retake_command, review_command
 from narration.publishing.review import render_review
 from narration.store import Store, open_store
 from narration.store.layout import audio_key
-
-__all__ = ["setting", "shelf"]  # fixtures
 
 pytestmark = FLOWS_HERE
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from runpod_account_kit import KEY, Account
+from support.runpod_account import KEY, Account
 
 from infra.endpoint_file import EndpointFile
 from infra.runpod_endpoint import SETTINGS_FILE, main

@@ -11,9 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from deployment_kit import FINAL, SLOTS, Deployed, deployed, runs_below, setting, worker_of
-
-__all__ = ["deployed", "setting"]  # fixtures
+from support.deployments import FINAL, SLOTS, Deployed, runs_below, worker_of
 
 NARRATIONS = 10
 SHARED = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from script_kit import CORPUS, nasty_text, plain, read_or_refuse, speakable, texts
+from support.scripts import CORPUS, nasty_text, plain, read_or_refuse, speakable, texts
 
 from narration.errors import ScriptError
 from narration.escaping import single_line

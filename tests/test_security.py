@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from flow_kit import FOUR_CHUNKS, Place
+from support.narrations import FOUR_CHUNKS, Place
 
 from narration.contract import SynthesisRequest
 from narration.errors import NarrationError, ScriptError, SettingsError

@@ -9,7 +9,7 @@ import pysbd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from script_kit import nasty_text, speakable
+from support.scripts import nasty_text, speakable
 
 from narration.chunking import sentences
 from narration.chunking.clauses import split_long

@@ -7,8 +7,8 @@ import subprocess
 
 import numpy as np
 import pytest
-from audio_kit import RATE, silence, speak, tone
 from numpy.typing import NDArray
+from support.audio import RATE, silence, speak, tone
 
 from narration.audio import loudness
 from narration.audio.loudness import integrated_loudness

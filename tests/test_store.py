@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_kit import SERVERS, Place, digest_of, s3_place, server, sidecar_of
+from support.stores import SERVERS, Place, digest_of, s3_place, server, sidecar_of
 
 from narration.errors import (
     Damaged,
@@ -564,7 +564,7 @@ def test_two_processes_lose_no_change_of_a_manifest(place: Place) -> None:
 
 PUT_CLIPS = """
 import hashlib
-from store_kit import digest_of, sidecar_of
+from support.stores import digest_of, sidecar_of
 for n in range(int(sys.argv[3])):
     flac = (sys.argv[4] * 3000 + str(n)).encode() + b"." * int(sys.argv[5])
     digest = digest_of(f"shared {n}")
@@ -610,7 +610,7 @@ def test_crossed_writes_of_one_clip_settle(store: Store, monkeypatch: pytest.Mon
 
 
 PUT_FOR_EVER = """
-from store_kit import digest_of, sidecar_of
+from support.stores import digest_of, sidecar_of
 import itertools
 print("ready", flush=True)
 for n in itertools.count():

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from fault_kit import (
+from support.faulty_http import (
     SECRET,
     Fault,
     FaultProxy,
@@ -29,7 +29,7 @@ from fault_kit import (
     stall,
     status,
 )
-from store_kit import (
+from support.stores import (
     BUCKET,
     READER,
     SERVERS,

@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import pytest
-from deployment_kit import FLOWS_HERE, Shelf, setting, shelf
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -17,7 +16,8 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateName,
 )
 from prefect.states import Cancelled
-from store_kit import BUCKET, plain_client, s3_place, server
+from support.deployments import FLOWS_HERE, Shelf
+from support.stores import BUCKET, plain_client, s3_place, server
 
 from flows.narrate import narrate
 from flows.sweep import sweep
@@ -25,8 +25,6 @@ from narration.errors import ChunksFailed, EndpointRefused, SettingsError
 from narration.script import Script, parse_script
 from narration.store.s3_conditions import DIGEST
 from tasks.cancelling import cancel_jobs
-
-__all__ = ["setting", "shelf"]  # fixtures
 
 pytestmark = FLOWS_HERE
 

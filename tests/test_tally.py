@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from plan_kit import FLAC, empty_tally, plan_of, stored_clip
-from store_kit import sidecar_of
+from support.plans import FLAC, empty_tally, plan_of, stored_clip
+from support.stores import sidecar_of
 
 from narration.endpoint import Endpoint
 from narration.errors import ChunksFailed, Damaged, EndpointUnavailable, JobFailed

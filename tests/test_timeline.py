@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from audio_kit import chunk
 from hypothesis import given
 from hypothesis import strategies as st
+from support.audio import chunk
 
 from narration.chunking import Boundary
 from narration.contract import SAMPLE_RATE

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from audio_kit import RATE, silence, speak, tone
 from numpy.typing import NDArray
+from support.audio import RATE, silence, speak, tone
 
 from narration import preflight
 from narration.errors import VoiceError

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from higgs_oracle import Oracle, Said
-from hub_kit import REVISION, hub, run_python, worker
 from safetensors.torch import load_file, save_file
-from tiny_codec import write_tiny_codec
-from tiny_higgs import write_tiny_higgs
-from worker_kit import tone
+from support.higgs_oracle import Oracle, Said
+from support.hub import REVISION, hub, run_python, worker
+from support.tiny_codec import write_tiny_codec
+from support.tiny_higgs import write_tiny_higgs
+from support.worker import tone
 
 from gpu_worker.__main__ import main
 from gpu_worker.checkpoints.source import FolderSource

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from worker_kit import encoded, file, handler, inline, job, sample, serving, tone
+from support.worker import encoded, file, handler, inline, job, sample, serving, tone
 
 from gpu_worker.voices import check, previous_waveform
 from narration.contract import ContractError, ErrorCode, SynthesisRequest

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from worker_kit import encoded, inline
+from support.worker import encoded, inline
 
 RATE = 24_000
 FRAME = 960  # samples

@@ -18,16 +18,16 @@ from typing import Any
 import httpx
 import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
-from postgres_kit import running_postgres
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect_kit import prefect_env, running_server, running_worker
-from store_kit import BUCKET, aws_env, plain_client, server
-from watched_endpoint import WatchedEndpoint
 
 from narration.store import Store, open_store
 from narration.store.s3 import S3Objects
+from support.postgres import running_postgres
+from support.prefect_servers import prefect_env, running_server, running_worker
+from support.stores import BUCKET, aws_env, plain_client, server
+from support.watched_endpoint import WatchedEndpoint
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 POOL = "narration"
 SLOTS = 4  # jobs in flight at once: of the worker, and of the global concurrency limit
 RUN_SECONDS = 300.0  # a run's start and end on a loaded machine

@@ -7,15 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_audio_kit import BAD, of_waveform, posts
-from chaos_kit import backstage, patience_in_seconds, scene, swept, undisturbed
-from matrix_kit import DONE, second_job_ends
-from proxy_kit import sends_instead
-from scene_kit import Scene
+from support.proxy import sends_instead
 
+from faults.bad_audio import BAD, of_waveform, posts
+from faults.matrix import DONE, second_job_ends
+from faults.scene import Scene
 from narration.errors import ChunksFailed
-
-__all__ = ["backstage", "patience_in_seconds", "scene", "swept", "undisturbed"]  # fixtures
 
 pytestmark = [
     # boto3's and Prefect's connections are closed by the garbage collector alone.

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from store_kit import sidecar_of
-
 from narration.planning import Plan, make_plan
 from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import AudioClip, open_store
 from narration.synthesis.budget import budget_for
 from narration.synthesis.run_state import RunState
+from support.stores import sidecar_of
 
 FLAC = b"fLaC and so on"
 

@@ -12,7 +12,7 @@ from narration.errors import ScriptError
 from narration.script import Script, parse_script
 from narration.script.paragraph import Paragraph
 
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parents[1] / "corpus"
 PYSBD_SENTINELS = "∯∮♨☝♬♭☉☇☈☄ȸȹƪ♟♝☏✂⌬⎋ᓰᓱᓳᓴᓷᓸ&"
 """Characters that pysbd marks its progress with, and so changes or loses when they stand in a text."""
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect_kit import running_server
 
 from infra.local_runpod.launch import RunningEndpoint, local_runpod
+from support.prefect_servers import running_server
 
 FOUR_CHUNKS = """# Four chunks
 

@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 import psutil  # type: ignore[import-untyped]  # ships no types
-from proxy_kit import Proxy
-from store_kit import STRICT, server
+from support.proxy import Proxy
+from support.stores import STRICT, server
 
 from infra.local_runpod.endpoint import LocalEndpoint, serve_endpoint
 from infra.local_runpod.endpoint import LocalEndpointOptions as EndpointPlan

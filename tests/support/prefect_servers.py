@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Self
 
 import httpx
-from postgres_kit import free_port
+
+from support.postgres import free_port
 
 START_SECONDS = 240  # a fresh database on a machine that is busy with much else
 STOP_SECONDS = 20

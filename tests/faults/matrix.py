@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
-from proxy_kit import (
+from support.proxy import (
     UNTOUCHED,
     Action,
     Exchange,
@@ -29,7 +29,8 @@ from proxy_kit import (
     sends_instead,
     stalls,
 )
-from scene_kit import Scene
+
+from faults.scene import Scene
 
 HTML = b"<html><body><h1>Attention Required!</h1> Ray ID: 7</body></html>"
 ALWAYS = 1_000_000

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from backstage_kit import KEY, Backstage
-from flow_kit import FOUR_CHUNKS
-from proxy_kit import Action, does_afterwards, does_first, drops
-from store_kit import BUCKET, aws_env, plain_client
+from support.narrations import FOUR_CHUNKS
+from support.proxy import Action, does_afterwards, does_first, drops
+from support.stores import BUCKET, aws_env, plain_client
+
+from faults.backstage import KEY, Backstage
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -7,29 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from chaos_kit import (
-    backstage,
-    patience_in_seconds,
-    scene,
-    swept,
-    undisturbed,
-)
-from machine_kit import (
+from support.prefect_servers import RestartableServer
+from support.proxy import does_first, falls_silent
+
+from faults.machine import (
     artifacts_refused,
     dying_ffmpeg,
     full_disk,
     no_temporary_folder,
     stopped_without_prefect,
 )
-from matrix_kit import CLIP, ENDPOINT, FOR_GOOD, MANIFEST, OTHER, STORE, WORKER, Fault
-from moments_kit import DAMAGE, KILLED, PHASES
-from prefect_kit import RestartableServer
-from proxy_kit import does_first, falls_silent
-from scene_kit import Published, Scene
-
+from faults.matrix import CLIP, ENDPOINT, FOR_GOOD, MANIFEST, OTHER, STORE, WORKER, Fault
+from faults.moments import DAMAGE, KILLED, PHASES
+from faults.scene import Published, Scene
 from narration.errors import NarrationError
-
-__all__ = ["backstage", "patience_in_seconds", "scene", "swept", "undisturbed"]  # fixtures
 
 pytestmark = [
     # boto3's and Prefect's connections are closed by the garbage collector alone.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from matrix_kit import CLIP, MANIFEST, RECORD, SIDECAR
-from scene_kit import Moment, Scene
+from faults.matrix import CLIP, MANIFEST, RECORD, SIDECAR
+from faults.scene import Moment, Scene
 
 PHASES = {
     "planning": Moment("s3", "GET", MANIFEST),

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tiny_higgs import CHAT_TEMPLATE
 from transformers import (
     AutoTokenizer,
     DacFeatureExtractor,
@@ -20,6 +19,7 @@ from transformers import (
 )
 
 from gpu_worker.higgs.codec import tokenizer_classes
+from support.tiny_higgs import CHAT_TEMPLATE
 
 Codes = NDArray[np.int16]
 

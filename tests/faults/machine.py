@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from prefect_kit import RestartableServer
-from proxy_kit import does_first
+from support.prefect_servers import RestartableServer
+from support.proxy import does_first
 
 from narration.rendering.ffmpeg import find_ffmpeg
 from narration.store import atomic
@@ -22,7 +22,7 @@ from narration.store import atomic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scene_kit import Scene
+    from faults.scene import Scene
 
 
 @contextmanager

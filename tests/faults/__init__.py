@@ -1,0 +1,1 @@
+"""Whole narrations with a fault in their way."""
