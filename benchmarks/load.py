@@ -205,7 +205,7 @@ def narrate_many(narrations: int, checks: Checks) -> None:
         chunks = narrations * CHUNKS_OF_EACH
         paid = Counter(deployed.endpoint.submitted)
         checks.require(f"{name}: texts spoken, jobs", (len(paid), paid.total()), (chunks, chunks))
-        left = len(list(deployed.store.list_jobs()))
+        left = len(list(deployed.store.jobs.list()))
         checks.require(f"{name}: job records left", left, 0)
         known = tasks_known(deployed.api_url, chunks)
         checks.require(f"{name}: tasks that the server knows as completed", known, chunks)

@@ -34,7 +34,7 @@ def reference_to(script: str) -> str:
     path = Path(script)
     if not path.is_file():
         return script
-    return open_store(read_settings().store).put_script(path.read_bytes(), path.suffix or ".txt")
+    return open_store(read_settings().store).scripts.put(path.read_bytes(), path.suffix or ".txt")
 
 
 def start(script: str, narration_id: str, engine: str | None) -> FlowRun:
@@ -69,7 +69,7 @@ def try_again(run: FlowRun) -> None:
 def read_manifest(narration_id: str, engine: str | None) -> dict[str, Any]:
     """The published manifest, from its one address."""
     published = f"{narration_id}-draft" if engine == "draft" else narration_id
-    found = open_store(read_settings().store).read_manifest(published)
+    found = open_store(read_settings().store).manifests.read(published)
     if found is None:
         raise LookupError(
             f"{published} is not published in this store (name the store and the engine of the workers: "

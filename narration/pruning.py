@@ -10,9 +10,8 @@ from pathlib import PurePosixPath
 
 from narration.manifest import Manifest, load_manifest
 from narration.store import ObjectInfo, Store
-from narration.store.layout import CLIPS, NARRATIONS
+from narration.store.layout import CLIPS, NARRATIONS, digest_of
 from narration.store.objects import PARALLEL_READS
-from narration.store.runs import digest_of
 
 _MANIFEST = "manifest.json"
 
@@ -33,14 +32,14 @@ def find_unneeded(store: Store, *, grace: timedelta) -> list[Unneeded]:
     name anything.
     """
     before = datetime.now(UTC) - grace
-    needed = store.held_clips()  # before the manifests: a run that ends in between is then in one of both
+    needed = store.holds.held()  # before the manifests: a run that ends in between is then in one of both
     manifests = dict(_manifests(store))
     needed |= {digest for manifest in manifests.values() for digest in _named(manifest)}
-    needed |= {record.digest for record in store.list_jobs()}
+    needed |= {record.digest for record in store.jobs.list()}
     published = {entry.key for manifest in manifests.values() for entry in manifest.files}
     found = [
         Unneeded(info, "clip of no narration")
-        for info in store.everything_under(CLIPS)
+        for info in store.all_objects.list(CLIPS)
         if info.modified < before and digest_of(info.key) not in needed
     ]
     found += [
@@ -58,7 +57,7 @@ def delete_unneeded(store: Store, shown: Sequence[Unneeded], *, grace: timedelta
         # A clip's sidecar goes before its audio, so that it is at no moment there by half.
         for first in (True, False):
             batch = [entry for entry in chosen if _goes_first(entry) is first]
-            deleted = pool.map(lambda entry: store.delete_unchanged(entry.info), batch)
+            deleted = pool.map(lambda entry: store.all_objects.delete_unchanged(entry.info), batch)
             gone += [entry for entry, done in zip(batch, deleted, strict=True) if done]
     return gone
 
@@ -69,7 +68,7 @@ def _goes_first(entry: Unneeded) -> bool:
 
 def _settled_files(store: Store, before: datetime) -> Iterator[ObjectInfo]:
     """Files of narrations that were written, and whose manifest was last replaced, before that time."""
-    files = list(store.everything_under(NARRATIONS))
+    files = list(store.all_objects.list(NARRATIONS))
     replaced = {
         PurePosixPath(info.key).parent: info.modified
         for info in files
@@ -82,8 +81,8 @@ def _settled_files(store: Store, before: datetime) -> Iterator[ObjectInfo]:
 
 
 def _manifests(store: Store) -> Iterator[tuple[str, Manifest]]:
-    for narration_id in store.list_narrations():
-        found = store.read_manifest(narration_id)
+    for narration_id in store.manifests.ids():
+        found = store.manifests.read(narration_id)
         if found is not None:
             yield narration_id, load_manifest(found[0], name=f"narrations/{narration_id}/{_MANIFEST}")
 

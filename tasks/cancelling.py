@@ -49,7 +49,7 @@ async def cancel_left_behind(store: Store, settings: Settings) -> None:
 
 
 def _jobs_on_record(store: Store) -> list[JobRecord]:
-    return list(store.list_jobs())
+    return list(store.jobs.list())
 
 
 async def _cancel(
@@ -62,7 +62,7 @@ async def _cancel(
 
         async def cancel(record: JobRecord) -> None:
             await endpoint.cancel(record.job_id)
-            await asyncio.to_thread(store.drop_job, record.digest)
+            await asyncio.to_thread(store.jobs.delete, record.digest)
 
         theirs = [each for each in records if each.run in runs and each.endpoint == endpoint.endpoint_id]
         outcomes = await asyncio.gather(*map(cancel, theirs), return_exceptions=True)

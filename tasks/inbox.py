@@ -96,17 +96,17 @@ async def _dismiss(store: Store, waiting: WaitingScript, error: InputError) -> s
 @store_task
 async def reject(store: Store, waiting: WaitingScript | UnreadableScript, error: InputError) -> str:
     """Move a script that cannot be narrated out of the way, with the reason beside it."""
-    moved = await asyncio.to_thread(store.reject, waiting.key, str(error))
+    moved = await asyncio.to_thread(store.scripts.reject, waiting.key, str(error))
     return f"rejected to {moved}: {error}"
 
 
 @store_task
 async def count_try(store: Store, waiting: WaitingScript) -> int:
     """Note that a script has failed once more; how often it has by now."""
-    return await asyncio.to_thread(store.count_try, waiting.sha256)
+    return await asyncio.to_thread(store.script_tries.count_failure, waiting.sha256)
 
 
 @store_task
 async def forget_tries(store: Store, waiting: WaitingScript) -> None:
     """Its failures are history: it was narrated, or given up."""
-    await asyncio.to_thread(store.forget_tries, waiting.sha256)
+    await asyncio.to_thread(store.script_tries.forget, waiting.sha256)

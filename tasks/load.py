@@ -52,8 +52,8 @@ async def plan(
             script_key=script_key,
             changes=changes,
         )
-        store.hold_clips(flow_run_id(), {entry.digest for entry in made.chunks})
-        store.settle_jobs({entry.digest for entry in made.chunks if entry.clip is not None})
+        store.holds.hold(flow_run_id(), {entry.digest for entry in made.chunks})
+        store.jobs.delete_many({entry.digest for entry in made.chunks if entry.clip is not None})
         return made
 
     return await asyncio.to_thread(decide)

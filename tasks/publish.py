@@ -32,7 +32,7 @@ async def published_already(
         return None
 
     def intact(published: Manifest) -> bool:
-        return all(store.has_file(entry.key, entry.size) for entry in published.files)
+        return all(store.files.has(entry.key, entry.size) for entry in published.files)
 
     return manifest if await asyncio.to_thread(intact, manifest) else None
 

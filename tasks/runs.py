@@ -34,4 +34,4 @@ def how_to_retry(plan: Plan) -> str:
 async def release_clips(store: Store) -> None:
     """Let pruning have what this run needed and nobody else does; a note left behind expires by itself."""
     with suppress(StoreError):
-        await asyncio.to_thread(store.release_clips, flow_run_id())
+        await asyncio.to_thread(store.holds.release, flow_run_id())

@@ -55,7 +55,7 @@ def stored(store: Store) -> Plan:
         waveform = tone(0.5, hertz=300 + number)
         flac = audio.encode_flac(waveform, RATE)
         told = sidecar_of(planned.digest, flac, samples=waveform.size, text=planned.text)
-        store.put_clip(planned.digest, flac, told)
+        store.clips.put(planned.digest, flac, told)
     return plan()
 
 
@@ -71,7 +71,7 @@ def test_every_damaged_clip_is_found_in_one_go(store: Store, tmp_path: Path) -> 
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(Damaged, match="not the audio that was stored"):
         render(plan, clips, store, read_settings(engine="draft"), tmp_path)
-    assert set(store.find_clips(clips)) == set(clips) - flipped
+    assert set(store.clips.find_many(clips)) == set(clips) - flipped
     assert list(tmp_path.glob("*.wav")) == []
 
 
@@ -87,7 +87,7 @@ def test_a_disk_too_full_for_copies_of_the_clips_is_named(store: Store, tmp_path
     with pytest.raises(MasteringError, match="No space left") as caught:
         render(plan, clips, store, read_settings(engine="draft"), folder)
     assert "free some space" in caught.value.remedy
-    assert len(store.find_clips(clips)) == CHUNKS
+    assert len(store.clips.find_many(clips)) == CHUNKS
 
 
 ANYTHING = st.recursive(
@@ -129,7 +129,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     waveform = np.concatenate([tone(4.5), silence(0.5), tone(4.5)])  # longer than any context may be
     flac = audio.encode_flac(waveform, RATE)
     told = sidecar_of(plan.chunks[0].digest, flac, samples=waveform.size, text=SAID)
-    store.put_clip(told.digest, flac, told)
+    store.clips.put(told.digest, flac, told)
     return Shelf(store, plan.chunks[0], flac, json.loads(told.to_json()))
 
 
@@ -144,7 +144,7 @@ def test_a_sidecar_with_one_field_altered_is_a_miss_or_a_clip_like_any_other(
     store, planned = shelf.store, shelf.planned
     altered = json.dumps(shelf.told | dict([change])).encode()
     store._objects.put(sidecar_key(planned.digest), altered, content_type="application/json")
-    clip = store.find_clip(planned.digest)
+    clip = store.clips.find(planned.digest)
     if clip is None:
         return
     account = RunState(budget_for(read_settings(engine="draft"), "draft"))
@@ -161,9 +161,9 @@ def test_a_sidecar_with_one_field_altered_is_a_miss_or_a_clip_like_any_other(
 def test_a_note_that_cannot_be_read_stops_neither_pruning_nor_a_sweep(data: bytes, shelf: Shelf) -> None:
     """It says nothing, the other notes hold, and the next one written counts again."""
     store = shelf.store
-    store.hold_clips("intact", [digest_of("held")])
+    store.holds.hold("intact", [digest_of("held")])
     for key in (held_key("damaged"), tries_key(digest_of("script"))):
         store._objects.put(key, data, content_type="application/json")
-    assert digest_of("held") in store.held_clips()
-    assert store.count_try(digest_of("script")) >= 1
-    assert store.tries(digest_of("script")) >= 1
+    assert digest_of("held") in store.holds.held()
+    assert store.script_tries.count_failure(digest_of("script")) >= 1
+    assert store.script_tries.count(digest_of("script")) >= 1

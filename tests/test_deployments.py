@@ -47,7 +47,7 @@ def texts_of(name: str) -> list[str]:
 
 def stored(deployed: Deployed, name: str, paragraphs: int = 3) -> str:
     """A script in the store; its reference."""
-    return deployed.store.put_script(script(name, paragraphs).encode(), ".md")
+    return deployed.store.scripts.put(script(name, paragraphs).encode(), ".md")
 
 
 def wait_for(deployed: Deployed, reached: Any, seconds: float = START) -> None:
@@ -148,7 +148,7 @@ def test_video_agent_waits_for_its_manifest(deployed: Deployed, asked: Asked) ->
     essentials = json.loads(out)
     manifest = deployed.manifest("by-agent-draft")
     assert essentials["duration"] == manifest["duration"]
-    assert deployed.store.has_file(essentials["audio"], manifest["files"][0]["size"])
+    assert deployed.store.files.has(essentials["audio"], manifest["files"][0]["size"])
     again = video_agent(deployed, "agent")
     out, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
@@ -293,7 +293,7 @@ def test_a_failed_chunk_is_made_alone_by_the_retry_button(deployed: Deployed, tr
     assert "1 of 3 chunks failed, 2 are stored: chunk 2:" in run["state"]["message"]
     (summary, *_) = deployed.artifacts("summary-spoiled-draft")
     assert f"press Retry on this run, or `prefect flow-run retry {run['id']}`" in summary["data"]
-    assert deployed.store.read_manifest("spoiled-draft") is None
+    assert deployed.store.manifests.read("spoiled-draft") is None
     assert deployed.endpoint.asked_for("called spoiled") == 3
 
     deployed.endpoint.spoiled.clear()
@@ -350,7 +350,7 @@ def test_cancelling_a_run_whose_process_is_dead_cancels_its_jobs(deployed: Deplo
     assert run["state_type"] == "CANCELLED", run["state"]
     assert deployed.endpoint.in_flight("called frozen") == 0
     assert deployed.endpoint.cancelled("called frozen") == 1
-    assert not [record for record in deployed.store.list_jobs() if record.run == frozen]
+    assert not [record for record in deployed.store.jobs.list() if record.run == frozen]
 
 
 # Read while it is replaced
@@ -371,7 +371,7 @@ def test_readers_see_the_old_narration_or_the_new_one(deployed: Deployed) -> Non
     assert set(takes) - {takes[0], takes[-1]} in ({(2, 1, 1)}, {(1, 1, 2)}, set())
     assert takes == sorted(takes)
     for manifest in {manifest["fingerprint"]: manifest for manifest in seen}.values():
-        assert all(deployed.store.has_file(entry["key"], entry["size"]) for entry in manifest["files"])
+        assert all(deployed.store.files.has(entry["key"], entry["size"]) for entry in manifest["files"])
 
 
 @contextmanager
@@ -399,7 +399,7 @@ def reading(deployed: Deployed, narration_id: str) -> Iterator[list[dict[str, An
 
 def test_a_script_in_the_inbox_is_narrated_by_the_clock(deployed: Deployed, schedule: str) -> None:
     """Nobody asked for it but the schedule: the sweep's run is the scheduler's."""
-    wait_for(deployed, lambda: deployed.store.read_manifest(SCHEDULED))
+    wait_for(deployed, lambda: deployed.store.manifests.read(SCHEDULED))
     sweeps = deployed.deployment("sweep")["id"]
     deployed.http.delete(f"/deployments/{sweeps}/schedules/{schedule}")
     assert [chunk["text"] for chunk in deployed.manifest(SCHEDULED)["chunks"]] == texts_of("scheduled")

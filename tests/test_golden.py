@@ -91,7 +91,7 @@ def test_a_stored_manifest_keeps_all_that_it_says() -> None:
 )
 def test_a_stored_sidecar_keeps_all_that_it_says(sidecar: Path, store: Store) -> None:
     """No field of it is renamed or dropped."""
-    clip = store.find_clip(sidecar.stem)
+    clip = store.clips.find(sidecar.stem)
     assert clip is not None
     assert _is_within(json.loads(sidecar.read_bytes()), json.loads(clip.sidecar.to_json()))
 

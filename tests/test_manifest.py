@@ -180,10 +180,10 @@ def test_a_manifest_that_names_another_narration_renews_no_page(other: str, tmp_
     """Its id goes into keys, and into commands that people paste."""
     store = open_store(str(tmp_path))
     renamed = dump_manifest(manifest().model_copy(update={"id": other}))
-    store.replace_manifest("one", renamed, if_match=None)
+    store.manifests.replace("one", renamed, if_match=None)
     with pytest.raises(StoreRefused, match="of another narration"):
         renew_review(store, "one")
-    assert [info.key for info in store.everything_under("narrations/")] == ["narrations/one/manifest.json"]
+    assert [info.key for info in store.all_objects.list("narrations/")] == ["narrations/one/manifest.json"]
 
 
 async def test_a_manifest_that_names_another_narration_is_published_again(tmp_path: Path) -> None:

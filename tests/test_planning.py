@@ -105,7 +105,7 @@ def test_a_voice_with_one_field_altered_is_planned_with_or_refused(name: str, va
     with TemporaryDirectory() as folder:
         store = open_store(folder)
         altered = json.dumps(VOICE.model_dump() | {name: value}).encode()
-        store.replace_voice("me", altered, if_match=None)
+        store.voices.replace("me", altered, if_match=None)
         with suppress(InputError):
             voice = choose_voice(store, higgs(voice="me"))
             script = parse_script(SAID.encode(), name="script.md")

@@ -37,7 +37,7 @@ def files(shelf: Shelf) -> list[Path]:
 def clips(shelf: Shelf) -> int:
     """How many clips there are, whole."""
     digests = {path.stem for path in (shelf.folder / "clips").rglob("*") if path.is_file()}
-    return len(shelf.store.find_clips(digests))
+    return len(shelf.store.clips.find_many(digests))
 
 
 async def edited() -> None:
@@ -107,7 +107,7 @@ async def test_what_is_needed_again_by_then_is_not_deleted(shelf: Shelf) -> None
     await narrate(narration_id="four", text=FOUR)
     assert delete_unneeded(shelf.store, found, grace=timedelta(days=7)) == []
     for entry in shelf.manifest(ID)["files"]:
-        assert shelf.store.has_file(entry["key"], entry["size"])
+        assert shelf.store.files.has(entry["key"], entry["size"])
     assert clips(shelf) == 6
 
 
@@ -119,7 +119,7 @@ async def test_a_file_published_again_is_young_again(shelf: Shelf) -> None:
     grow_old(shelf)
     seen = {entry.info.key: entry.info for entry in find_unneeded(shelf.store, grace=timedelta(days=7))}
     await narrate(narration_id="four", text=FOUR)
-    assert not shelf.store.delete_unchanged(seen[first])
+    assert not shelf.store.all_objects.delete_unchanged(seen[first])
     assert (shelf.folder / first).exists()
 
 
@@ -129,10 +129,10 @@ async def test_clips_of_a_run_in_progress_are_left_alone(shelf: Shelf) -> None:
     grow_old(shelf)
     found = {path.stem for path in (shelf.folder / "clips").rglob("*.json")}
     orphan = found - {take["digest"] for chunk in shelf.manifest(ID)["chunks"] for take in chunk["takes"]}
-    shelf.store.hold_clips("a-run", orphan)
+    shelf.store.holds.hold("a-run", orphan)
     await prune(really_delete=True)
     assert clips(shelf) == 6
-    shelf.store.release_clips("a-run")
+    shelf.store.holds.release("a-run")
     await prune(really_delete=True)
     assert clips(shelf) == 5
 

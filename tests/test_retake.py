@@ -46,7 +46,7 @@ async def test_only_the_chunks_named_are_taken_again(shelf: Shelf) -> None:
     assert takes_of(after) == [(1, [1]), (2, [1, 2]), (1, [1]), (2, [1, 2])]
     assert after["chunks"][1]["takes"][0]["digest"] == before["chunks"][1]["digest"]
     digests = {take["digest"] for chunk in after["chunks"] for take in chunk["takes"]}
-    assert set(shelf.store.find_clips(digests)) == digests
+    assert set(shelf.store.clips.find_many(digests)) == digests
 
 
 async def test_an_earlier_take_comes_back_without_a_job(shelf: Shelf) -> None:
@@ -90,13 +90,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
 async def test_what_cannot_be_taken_is_refused_naming_it(shelf: Shelf) -> None:
     """Wrong chunks, takes and words: nothing is submitted, nothing published."""
     await shelf.after(narrated)
-    written = shelf.store.read_manifest(ID)
+    written = shelf.store.manifests.read(ID)
     shelf.endpoint.forget()
     for wrong, said in BAD:
         with pytest.raises((InputError, ParameterTypeError), match=said):
             await retake(**({"narration_id": "four"} | wrong))
     assert shelf.endpoint.submitted == []
-    assert shelf.store.read_manifest(ID) == written
+    assert shelf.store.manifests.read(ID) == written
 
 
 async def test_an_edited_script_keeps_the_takes_of_what_stayed(shelf: Shelf) -> None:
@@ -127,15 +127,15 @@ async def test_two_retakes_at_once_both_hold(shelf: Shelf) -> None:
 async def test_a_manifest_of_a_newer_schema_is_left_alone(shelf: Shelf) -> None:
     """A program that cannot read a manifest does not write over it, nor pay for what it could not publish."""
     await shelf.after(narrated)
-    found = shelf.store.read_manifest(ID)
+    found = shelf.store.manifests.read(ID)
     assert found is not None
     newer = json.dumps(json.loads(found[0]) | {"schema_version": 99}).encode()
-    shelf.store.replace_manifest(ID, newer, if_match=found[1])
+    shelf.store.manifests.replace(ID, newer, if_match=found[1])
     shelf.endpoint.forget()
     for attempt in (retake(narration_id="four", chunks=[1]), narrated(f"{FOUR}\n{OTHERWISE}\n")):
         with pytest.raises(StoreRefused, match="schema version 99"):
             await attempt
-    kept = shelf.store.read_manifest(ID)
+    kept = shelf.store.manifests.read(ID)
     assert kept is not None
     assert kept[0] == newer
     assert shelf.endpoint.submitted == []

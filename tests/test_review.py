@@ -75,7 +75,7 @@ async def hostile() -> None:
 
 
 def manifest_in(store: Store) -> Manifest:
-    found = store.read_manifest(ID)
+    found = store.manifests.read(ID)
     assert found is not None
     return load_manifest(found[0], name=ID)
 
@@ -238,7 +238,7 @@ async def test_a_page_made_again_has_links_that_play(bucket: Store, page: Page) 
     assert old is not None
     assert new is not None
     assert old.key != new.key
-    assert bucket.has_file(old.key, old.size), "who reads the old one may go on"
+    assert bucket.files.has(old.key, old.size), "who reads the old one may go on"
     assert after.model_copy(update={"files": ()}) == before.model_copy(update={"files": ()})
     assert set(after.files) - {new} == set(before.files) - {old}
     async with get_client() as client:
@@ -264,11 +264,11 @@ async def test_a_page_made_again_gives_way_to_who_publishes_meanwhile(
     (shelf.folder / entry.key).unlink()
 
     def meddle(manifest: Manifest, *given: Any, **named: Any) -> str:
-        found = shelf.store.read_manifest(ID)
+        found = shelf.store.manifests.read(ID)
         assert found is not None
         if manifest.title != "Another":
             other = manifest.model_copy(update={"title": "Another"})
-            shelf.store.replace_manifest(ID, dump_manifest(other), if_match=found[1])
+            shelf.store.manifests.replace(ID, dump_manifest(other), if_match=found[1])
         return render_review(manifest, *given, **named)
 
     monkeypatch.setattr(publisher, "render_review", meddle)

@@ -214,7 +214,7 @@ def test_a_link_out_of_the_allowed_folder_is_not_followed(
     with pytest.raises(SettingsError):
         read_reference(store, "link.md", read_settings())
     script, key = read_reference(store, "good.md", read_settings())
-    assert store.read_script(key) == script.source
+    assert store.scripts.read(key) == script.source
 
 
 def test_paths_are_not_read_where_no_folder_is_allowed(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def put(store: Store, digest: str = D, flac: bytes = FLAC, **changes: Any) -> None:
-    store.put_clip(digest, flac, sidecar_of(digest, flac, **changes))
+    store.clips.put(digest, flac, sidecar_of(digest, flac, **changes))
 
 
 # Clips
@@ -71,15 +71,15 @@ def put(store: Store, digest: str = D, flac: bytes = FLAC, **changes: Any) -> No
 
 def test_a_stored_clip_is_found_and_read_back(store: Store) -> None:
     """What was put under a digest is there, with everything known of it."""
-    assert store.find_clip(D) is None
+    assert store.clips.find(D) is None
     job = {"id": "j-1", "endpoint": "e", "execution_ms": 5, "delay_ms": None}
     sidecar = sidecar_of(D, FLAC, job=job, quality={"flags": ["clipped"], "score": 0.5}, engine={"slots": 2})
-    assert store.put_clip(D, FLAC, sidecar).sidecar == sidecar
-    clip = store.find_clip(D)
+    assert store.clips.put(D, FLAC, sidecar).sidecar == sidecar
+    clip = store.clips.find(D)
     assert clip is not None
     assert clip.sidecar == sidecar
     assert clip.seconds == 1.0
-    assert store.read_clip(clip) == FLAC
+    assert store.clips.read(clip) == FLAC
 
 
 def test_many_clips_are_asked_for_at_once(store: Store) -> None:
@@ -88,8 +88,8 @@ def test_many_clips_are_asked_for_at_once(store: Store) -> None:
     for digest in stored:
         put(store, digest)
     missing = [digest_of(f"missing {n}") for n in range(5)]
-    assert set(store.find_clips([*stored, *missing, *stored])) == set(stored)
-    assert store.find_clips([]) == {}
+    assert set(store.clips.find_many([*stored, *missing, *stored])) == set(stored)
+    assert store.clips.find_many([]) == {}
 
 
 def _spoil(store: Store, key: str, change: Callable[[bytes], bytes]) -> None:
@@ -131,46 +131,46 @@ def test_a_clip_that_is_not_whole_is_a_miss(store: Store, spoil: Callable[[Store
     """Missing, torn, foreign: the clip is not there, and putting it makes it whole again."""
     put(store)
     spoil(store)
-    assert store.find_clip(D) is None
+    assert store.clips.find(D) is None
     put(store)
-    clip = store.find_clip(D)
+    clip = store.clips.find(D)
     assert clip is not None
-    assert store.read_clip(clip) == FLAC
+    assert store.clips.read(clip) == FLAC
 
 
 def test_altered_bytes_of_the_same_size_are_damage_when_read(store: Store) -> None:
     """A flipped bit does not show in sizes; reading finds it, and a new put mends it unasked."""
     put(store)
     _spoil(store, audio_key(D), lambda data: data[:-1] + bytes([data[-1] ^ 1]))
-    clip = store.find_clip(D)
+    clip = store.clips.find(D)
     assert clip is not None
     with pytest.raises(Damaged, match="not the audio that was stored") as damage:
-        store.read_clip(clip)
+        store.clips.read(clip)
     assert damage.value.retryable
     put(store)
-    assert store.read_clip(clip) == FLAC
+    assert store.clips.read(clip) == FLAC
 
 
 def test_a_clip_deleted_since_it_was_found_is_damage(store: Store) -> None:
     """Between planning and reading, a clip may go."""
     put(store)
-    clip = store.find_clip(D)
+    clip = store.clips.find(D)
     assert clip is not None
     store._objects.delete(audio_key(D))
-    assert store.find_clip(D) is None
+    assert store.clips.find(D) is None
     with pytest.raises(Damaged, match="missing"):
-        store.read_clip(clip)
+        store.clips.read(clip)
 
 
 def test_only_a_damaged_clip_is_discarded(store: Store) -> None:
     """Whoever read a clip before another writer replaced it does not throw the whole one away."""
     put(store)
-    store.discard_clip(D)
-    assert store.find_clip(D) is not None
+    store.clips.discard(D)
+    assert store.clips.find(D) is not None
     _spoil(store, audio_key(D), lambda data: data[:-1] + bytes([data[-1] ^ 1]))
-    store.discard_clip(D)
-    store.discard_clip(D)
-    assert store.find_clip(D) is None
+    store.clips.discard(D)
+    store.clips.discard(D)
+    assert store.clips.find(D) is None
     assert list(store._objects.list("clips/")) == []
 
 
@@ -178,16 +178,16 @@ def test_the_first_whole_clip_stays(store: Store) -> None:
     """Another attempt's audio under the same digest does not replace what may be published already."""
     put(store)
     other = FLAC[:-1]
-    kept = store.put_clip(D, other, sidecar_of(D, other, attempt=2))
+    kept = store.clips.put(D, other, sidecar_of(D, other, attempt=2))
     assert kept.sidecar.attempt == 1
-    assert store.read_clip(kept) == FLAC
+    assert store.clips.read(kept) == FLAC
 
 
 def test_a_sidecar_that_describes_another_clip_is_refused(store: Store) -> None:
     """The pair is checked before anything is written."""
     with pytest.raises(ValueError, match="another clip"):
-        store.put_clip(D, FLAC, sidecar_of(D, FLAC + b"x"))
-    assert store.find_clip(D) is None
+        store.clips.put(D, FLAC, sidecar_of(D, FLAC + b"x"))
+    assert store.clips.find(D) is None
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -208,9 +208,9 @@ def test_no_sidecar_or_job_record_crashes_the_reader(data: bytes, tmp_path: Path
     store = open_store(str(tmp_path))
     store._objects.put(sidecar_key(D), data, content_type="application/json")
     store._objects.put(job_key(D), data, content_type="application/json")
-    assert store.find_clip(D) is None
-    assert store.find_job(D) is None
-    assert list(store.list_jobs()) == []
+    assert store.clips.find(D) is None
+    assert store.jobs.find(D) is None
+    assert list(store.jobs.list()) == []
 
 
 # Jobs
@@ -223,24 +223,24 @@ def record(digest: str = D, **changes: Any) -> JobRecord:
 
 def test_the_last_job_of_a_clip_is_remembered(store: Store) -> None:
     """A record replaces the one before, is found by its digest, and can be dropped."""
-    assert store.find_job(D) is None
-    store.put_job(record())
-    store.put_job(record(job_id="j-2"))
-    assert store.find_job(D) == record(job_id="j-2")
+    assert store.jobs.find(D) is None
+    store.jobs.put(record())
+    store.jobs.put(record(job_id="j-2"))
+    assert store.jobs.find(D) == record(job_id="j-2")
     other = digest_of("other")
-    store.put_job(record(other))
-    assert {job.digest for job in store.list_jobs()} == {D, other}
-    store.drop_job(D)
-    store.drop_job(D)
-    assert [job.digest for job in store.list_jobs()] == [other]
+    store.jobs.put(record(other))
+    assert {job.digest for job in store.jobs.list()} == {D, other}
+    store.jobs.delete(D)
+    store.jobs.delete(D)
+    assert [job.digest for job in store.jobs.list()] == [other]
 
 
 def test_a_record_that_cannot_be_read_is_none(store: Store) -> None:
     """A torn or foreign record costs one submission, not the run."""
     for data in (b"", b"{", b"[]", record(digest_of("other")).model_dump_json().encode()):
         store._objects.put(job_key(D), data, content_type="application/json")
-        assert store.find_job(D) is None
-        assert list(store.list_jobs()) == []
+        assert store.jobs.find(D) is None
+        assert list(store.jobs.list()) == []
 
 
 # Scripts
@@ -248,19 +248,19 @@ def test_a_record_that_cannot_be_read_is_none(store: Store) -> None:
 
 def test_a_script_is_kept_under_its_content(store: Store) -> None:
     """The key is made of the bytes, and gives them back."""
-    key = store.put_script("# Ünïcode\n".encode(), ".md")
+    key = store.scripts.put("# Ünïcode\n".encode(), ".md")
     assert key == f"scripts/{digest_of('# Ünïcode' + chr(10))}.md"
-    assert store.put_script("# Ünïcode\n".encode(), ".md") == key
-    assert store.read_script(key) == "# Ünïcode\n".encode()
+    assert store.scripts.put("# Ünïcode\n".encode(), ".md") == key
+    assert store.scripts.read(key) == "# Ünïcode\n".encode()
 
 
 def test_a_missing_or_huge_script_is_named(store: Store) -> None:
     """What is not there, and what is too large to be a script, is refused by its key."""
     with pytest.raises(ScriptError, match=r"no script inbox/none\.md \(put it there"):
-        store.read_script("inbox/none.md")
+        store.scripts.read("inbox/none.md")
     store._objects.put("inbox/long.md", b"x" * 101, content_type="text/plain")
     with pytest.raises(ScriptError, match="101 bytes are more than the 100"):
-        store.read_script("inbox/long.md", max_bytes=100)
+        store.scripts.read("inbox/long.md", max_bytes=100)
 
 
 @pytest.mark.parametrize(
@@ -280,14 +280,14 @@ def test_only_scripts_are_read_as_scripts(key: str, folder: Path) -> None:
     """A reference leads nowhere but to scripts."""
     store = open_store(str(folder))
     with pytest.raises(SettingsError):
-        store.read_script(key)
+        store.scripts.read(key)
 
 
 def test_the_inbox_lists_what_waits(store: Store) -> None:
     """Names as people give them, in folders too; hidden files are not scripts."""
     for name in ("inbox/Kapitel 1.md", "inbox/series/two.txt"):
         store._objects.put(name, b"x" * 7, content_type="text/plain")
-    found = store.inbox()
+    found = store.scripts.inbox()
     assert {info.key for info in found} == {"inbox/Kapitel 1.md", "inbox/series/two.txt"}
     assert all(info.size == 7 for info in found)
     assert all(abs(info.modified.timestamp() - time.time()) < 60 for info in found)
@@ -298,8 +298,8 @@ def test_a_rejected_script_moves_with_its_reason(store: Store) -> None:
     moved = []
     for words in (b"first", b"second"):
         store._objects.put("inbox/a/b.md", words, content_type="text/plain")
-        moved.append(store.reject("inbox/a/b.md", "no words in it"))
-        assert store.inbox() == []
+        moved.append(store.scripts.reject("inbox/a/b.md", "no words in it"))
+        assert store.scripts.inbox() == []
     assert len(set(moved)) == 2
     for key, words in zip(moved, (b"first", b"second"), strict=True):
         assert key.startswith("rejected/a/b-")
@@ -314,17 +314,17 @@ def test_names_of_any_length_can_be_rejected(store: Store) -> None:
     """The longest name that can be in the inbox can be in `rejected/` too."""
     for name in ("ä" * 110 + ".md", "a." + "b" * 200, "x .md y"):
         store._objects.put(f"inbox/{name}", b"x", content_type="text/plain")
-        store.reject(f"inbox/{name}", "why")
-    assert store.inbox() == []
+        store.scripts.reject(f"inbox/{name}", "why")
+    assert store.scripts.inbox() == []
 
 
 def test_only_the_inbox_can_be_rejected(store: Store) -> None:
     """A sweep cannot be led to move anything else."""
-    key = store.put_script(b"words", ".md")
+    key = store.scripts.put(b"words", ".md")
     for wrong in (key, "inbox/../scripts/x", "inbox/none.md"):
         with pytest.raises((SettingsError, ScriptError)):
-            store.reject(wrong, "why")
-    assert store.read_script(key) == b"words"
+            store.scripts.reject(wrong, "why")
+    assert store.scripts.read(key) == b"words"
 
 
 # Narrations
@@ -332,54 +332,54 @@ def test_only_the_inbox_can_be_rejected(store: Store) -> None:
 
 def test_a_manifest_is_replaced_only_if_unchanged(store: Store) -> None:
     """The first is written where there is none, each next over the one that was read."""
-    assert store.read_manifest("intro") is None
-    first = store.replace_manifest("intro", b"1", if_match=None)
-    assert store.read_manifest("intro") == (b"1", first)
+    assert store.manifests.read("intro") is None
+    first = store.manifests.replace("intro", b"1", if_match=None)
+    assert store.manifests.read("intro") == (b"1", first)
     with pytest.raises(ManifestConflict) as conflict:
-        store.replace_manifest("intro", b"other", if_match=None)
+        store.manifests.replace("intro", b"other", if_match=None)
     assert conflict.value.retryable
-    second = store.replace_manifest("intro", b"2", if_match=first)
+    second = store.manifests.replace("intro", b"2", if_match=first)
     with pytest.raises(ManifestConflict):
-        store.replace_manifest("intro", b"other", if_match=first)
-    assert store.read_manifest("intro") == (b"2", second)
+        store.manifests.replace("intro", b"other", if_match=first)
+    assert store.manifests.read("intro") == (b"2", second)
 
 
 def test_a_manifest_that_was_deleted_is_not_replaced(store: Store) -> None:
     """An etag of what is gone does not bring it back."""
-    etag = store.replace_manifest("intro", b"1", if_match=None)
+    etag = store.manifests.replace("intro", b"1", if_match=None)
     store._objects.delete(manifest_key("intro"))
     with pytest.raises(ManifestConflict):
-        store.replace_manifest("intro", b"2", if_match=etag)
-    assert store.read_manifest("intro") is None
+        store.manifests.replace("intro", b"2", if_match=etag)
+    assert store.manifests.read("intro") is None
 
 
 def test_narrations_are_listed_by_their_manifests(store: Store, tmp_path: Path) -> None:
     """A narration that was not published yet is none."""
-    assert store.list_narrations() == []
+    assert store.manifests.ids() == []
     file = tmp_path / "a.srt"
     file.write_bytes(b"1")
-    store.publish_file("unpublished", file, "captions", ".srt", "application/x-subrip")
+    store.files.publish("unpublished", file, "captions", ".srt", "application/x-subrip")
     for name in ("b", "a"):
-        store.replace_manifest(name, b"{}", if_match=None)
-    assert store.list_narrations() == ["a", "b"]
+        store.manifests.replace(name, b"{}", if_match=None)
+    assert store.manifests.ids() == ["a", "b"]
 
 
 def test_a_published_file_is_named_by_its_content(store: Store, tmp_path: Path) -> None:
     """Other content is another file; the same content is there already and is not written again."""
     source = tmp_path / "master.mp3"
     source.write_bytes(b"one")
-    one = store.publish_file("intro", source, "narration", ".mp3", "audio/mpeg")
+    one = store.files.publish("intro", source, "narration", ".mp3", "audio/mpeg")
     assert one.key == f"narrations/intro/narration-{hashlib.sha256(b'one').hexdigest()[:16]}.mp3"
     assert (one.sha256, one.size) == (hashlib.sha256(b"one").hexdigest(), 3)
     before = store._objects.head(one.key)
     time.sleep(1.1)  # S3 tells whole seconds
-    assert store.publish_file("intro", source, "narration", ".mp3", "audio/mpeg") == one
+    assert store.files.publish("intro", source, "narration", ".mp3", "audio/mpeg") == one
     assert store._objects.head(one.key) == before
     source.write_bytes(b"two")
-    two = store.publish_file("intro", source, "narration", ".mp3", "audio/mpeg")
+    two = store.files.publish("intro", source, "narration", ".mp3", "audio/mpeg")
     assert two.key != one.key
     copy = tmp_path / "copy"
-    store.fetch_file(one.key, copy)
+    store.files.fetch(one.key, copy)
     assert copy.read_bytes() == b"one"
 
 
@@ -387,9 +387,9 @@ def test_a_published_file_that_was_altered_is_made_whole(store: Store, tmp_path:
     """Its name says what it must hold, so publishing again mends it."""
     source = tmp_path / "master.mp3"
     source.write_bytes(b"one")
-    published = store.publish_file("intro", source, "narration", ".mp3", "audio/mpeg")
+    published = store.files.publish("intro", source, "narration", ".mp3", "audio/mpeg")
     store._objects.put(published.key, b"bad", content_type="audio/mpeg")
-    store.publish_file("intro", source, "narration", ".mp3", "audio/mpeg")
+    store.files.publish("intro", source, "narration", ".mp3", "audio/mpeg")
     stored = store._objects.get(published.key)
     assert stored is not None
     assert stored.data == b"one"
@@ -398,7 +398,7 @@ def test_a_published_file_that_was_altered_is_made_whole(store: Store, tmp_path:
 def test_a_missing_file_leaves_nothing_behind(store: Store, tmp_path: Path) -> None:
     """A download that fails is typed and leaves no half file."""
     with pytest.raises(Damaged, match="missing"):
-        store.fetch_file("narrations/intro/narration-0.mp3", tmp_path / "copy")
+        store.files.fetch("narrations/intro/narration-0.mp3", tmp_path / "copy")
     assert not [path for path in tmp_path.iterdir() if path.is_file()]
 
 
@@ -417,7 +417,7 @@ def test_a_link_leads_to_the_bytes(store: Store) -> None:
     """A person without credentials can follow it."""
     import httpx
 
-    key = store.put_script(b"words", ".md")
+    key = store.scripts.put(b"words", ".md")
     link = store.link(key, seconds=60)
     assert store.locate(key).endswith(key)
     if link.startswith("file:"):
@@ -497,7 +497,7 @@ def test_anything_else_is_no_id(narration_id: str, folder: Path) -> None:
     with pytest.raises(SettingsError, match="a-z, 0-9 and -"):
         validate_id(narration_id)
     with pytest.raises(SettingsError):
-        open_store(str(folder)).read_manifest(narration_id)
+        open_store(str(folder)).manifests.read(narration_id)
 
 
 # Many at once
@@ -510,7 +510,7 @@ def test_of_many_first_manifests_one_is_written(store: Store) -> None:
     def write(n: int) -> bool:
         start.wait()
         try:
-            store.replace_manifest("race", str(n).encode(), if_match=None)
+            store.manifests.replace("race", str(n).encode(), if_match=None)
         except ManifestConflict:
             return False
         return True
@@ -518,7 +518,7 @@ def test_of_many_first_manifests_one_is_written(store: Store) -> None:
     with ThreadPoolExecutor(16) as pool:
         won = list(pool.map(write, range(16)))
     assert sum(won) == 1
-    stored = store.read_manifest("race")
+    stored = store.manifests.read("race")
     assert stored is not None
     assert stored[0] == str(won.index(True)).encode()
 
@@ -541,10 +541,10 @@ COUNT_UP = """
 from narration.errors import ManifestConflict
 for _ in range(int(sys.argv[3])):
     while True:
-        stored = store.read_manifest("counter")
+        stored = store.manifests.read("counter")
         value, etag = (int(stored[0]), stored[1]) if stored else (0, None)
         try:
-            store.replace_manifest("counter", str(value + 1).encode(), if_match=etag)
+            store.manifests.replace("counter", str(value + 1).encode(), if_match=etag)
             break
         except ManifestConflict:
             pass
@@ -557,7 +557,7 @@ def test_two_processes_lose_no_change_of_a_manifest(place: Place) -> None:
     assert [child.wait(60) for child in children] == [0, 0]
     for child in children:
         child.communicate()
-    stored = place.open().read_manifest("counter")
+    stored = place.open().manifests.read("counter")
     assert stored is not None
     assert stored[0] == b"20"
 
@@ -568,7 +568,7 @@ from support.stores import digest_of, sidecar_of
 for n in range(int(sys.argv[3])):
     flac = (sys.argv[4] * 3000 + str(n)).encode() + b"." * int(sys.argv[5])
     digest = digest_of(f"shared {n}")
-    store.put_clip(digest, flac, sidecar_of(digest, flac, text=sys.argv[4]))
+    store.clips.put(digest, flac, sidecar_of(digest, flac, text=sys.argv[4]))
 """
 
 
@@ -579,10 +579,10 @@ def test_two_processes_writing_the_same_clips_are_harmless(place: Place) -> None
         child.communicate(timeout=60)
     assert [child.returncode for child in children] == [0, 0]
     store = place.open()
-    clips = store.find_clips(digest_of(f"shared {n}") for n in range(8))
+    clips = store.clips.find_many(digest_of(f"shared {n}") for n in range(8))
     assert len(clips) == 8
     for clip in clips.values():
-        assert store.read_clip(clip).startswith(clip.sidecar.text.encode())
+        assert store.clips.read(clip).startswith(clip.sidecar.text.encode())
 
 
 def test_crossed_writes_of_one_clip_settle(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,10 +603,10 @@ def test_crossed_writes_of_one_clip_settle(store: Store, monkeypatch: pytest.Mon
         return etag
 
     monkeypatch.setattr(store._objects, "put", put_crossed)
-    kept = store.put_clip(D, FLAC, sidecar_of(D, FLAC))
+    kept = store.clips.put(D, FLAC, sidecar_of(D, FLAC))
     assert crossed[0]
-    assert store.find_clip(D) == kept
-    assert store.read_clip(kept) == FLAC
+    assert store.clips.find(D) == kept
+    assert store.clips.read(kept) == FLAC
 
 
 PUT_FOR_EVER = """
@@ -616,9 +616,9 @@ print("ready", flush=True)
 for n in itertools.count():
     flac = b"fLaC" + str(n).encode() * 60_000
     digest = digest_of(f"killed {n}")
-    store.put_clip(digest, flac, sidecar_of(digest, flac))
-    stored = store.read_manifest("killed")
-    store.replace_manifest("killed", str(n).encode() * 1000, if_match=stored and stored[1])
+    store.clips.put(digest, flac, sidecar_of(digest, flac))
+    stored = store.manifests.read("killed")
+    store.manifests.replace("killed", str(n).encode() * 1000, if_match=stored and stored[1])
     print(n, flush=True)
 """
 
@@ -638,29 +638,29 @@ def test_a_writer_killed_at_any_moment_leaves_nothing_by_half(place: Place) -> N
         child.wait()
         child.stdout.close()
         reported = done[-1] + 1 if done else 0
-        clips = store.find_clips(digest_of(f"killed {n}") for n in range(reported + 1))
+        clips = store.clips.find_many(digest_of(f"killed {n}") for n in range(reported + 1))
         assert len(clips) >= reported, f"seed {seed}"
         for clip in clips.values():
-            store.read_clip(clip)
-        stored = store.read_manifest("killed")
+            store.clips.read(clip)
+        stored = store.manifests.read("killed")
         if stored is not None:
             digits = stored[0].decode()
             assert digits == digits[: len(digits) // 1000] * 1000, f"seed {seed}"
         for info in store._objects.list("clips/"):
             assert info.key.endswith((".flac", ".json"))
-    store.replace_manifest("killed", b"alive", if_match=stored[1] if stored else None)
+    store.manifests.replace("killed", b"alive", if_match=stored[1] if stored else None)
 
 
 def test_readers_see_the_old_manifest_or_the_new_one(store: Store) -> None:
     """While it is replaced again and again, a reader never sees a mixture."""
     texts = [bytes([letter]) * 50_000 for letter in b"abcdefgh"]
-    etag = store.replace_manifest("read", texts[0], if_match=None)
+    etag = store.manifests.replace("read", texts[0], if_match=None)
     done = threading.Event()
 
     def read() -> int:
         seen = 0
         while not done.is_set() or not seen:
-            stored = store.read_manifest("read")
+            stored = store.manifests.read("read")
             assert stored is not None
             assert stored[0] in texts
             seen += 1
@@ -669,7 +669,7 @@ def test_readers_see_the_old_manifest_or_the_new_one(store: Store) -> None:
     with ThreadPoolExecutor(3) as pool:
         readers = [pool.submit(read) for _ in range(3)]
         for text in texts[1:] * 3:
-            etag = store.replace_manifest("read", text, if_match=etag)
+            etag = store.manifests.replace("read", text, if_match=etag)
         done.set()
         assert all(reader.result() for reader in readers)
 
@@ -680,8 +680,8 @@ def test_readers_see_the_old_manifest_or_the_new_one(store: Store) -> None:
 def test_reading_makes_no_folder(folder: Path) -> None:
     """A plan on a store that does not exist yet leaves no trace."""
     store = open_store(str(folder))
-    assert store.find_clip(D) is None
-    assert store.list_narrations() == []
+    assert store.clips.find(D) is None
+    assert store.manifests.ids() == []
     assert not folder.exists()
 
 
@@ -781,10 +781,10 @@ def test_a_file_in_use_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPat
         return real(self, target)
 
     monkeypatch.setattr(Path, "replace", refuse_twice)
-    store.replace_manifest("intro", b"1", if_match=None)
+    store.manifests.replace("intro", b"1", if_match=None)
     assert len(refused) == 2
     monkeypatch.undo()
-    assert store.read_manifest("intro") is not None
+    assert store.manifests.read("intro") is not None
 
 
 def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
@@ -815,7 +815,7 @@ def test_no_lock_is_a_refusal(tmp_path: Path) -> None:
 def test_a_folder_store_needs_no_boto3(folder: Path) -> None:
     """The import of boto3 is for S3 alone, so that `narrate plan` starts in under a second."""
     code = (
-        "import sys; from narration.store import open_store; open_store(sys.argv[1]).list_narrations();"
+        "import sys; from narration.store import open_store; open_store(sys.argv[1]).manifests.ids();"
         "print([name for name in ('boto3', 'httpx', 'numpy', 'prefect') if name in sys.modules])"
     )
     done = subprocess.run(

@@ -110,9 +110,9 @@ def test_a_bucket_that_does_not_exist_is_named(endpoint: str, monkeypatch: pytes
     assert "s3://no-such-bucket" in str(refusal)
     assert "the bucket does not exist" in str(refusal)
     with pytest.raises(StoreRefused, match="does not exist"):
-        store.find_clips([digest_of("x")])
+        store.clips.find_many([digest_of("x")])
     with pytest.raises(StoreRefused, match="does not exist"):
-        store.list_narrations()
+        store.manifests.ids()
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,10 @@ def test_a_reader_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that may not write can still plan."""
     endpoint = server(STRICT)
     place = s3_place(endpoint, monkeypatch)
-    place.open().put_clip(digest_of("x"), FLAC, sidecar_of(digest_of("x"), FLAC))
+    place.open().clips.put(digest_of("x"), FLAC, sidecar_of(digest_of("x"), FLAC))
     for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), READER, strict=True):
         monkeypatch.setenv(name, value)
-    assert set(open_store(place.url).find_clips([digest_of("x"), digest_of("y")])) == {digest_of("x")}
+    assert set(open_store(place.url).clips.find_many([digest_of("x"), digest_of("y")])) == {digest_of("x")}
 
 
 def test_no_credentials_at_all_are_a_refusal(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,9 +187,9 @@ def test_credentials_that_expire_in_the_middle_are_a_refusal(proxy: FaultProxy, 
     digest = digest_of("expires")
     proxy.faults.extend([None, None, status(400, "ExpiredToken")])  # no clip yet, audio, sidecar
     with pytest.raises(StoreRefused, match="expired"):
-        proxied.put_clip(digest, FLAC, sidecar_of(digest, FLAC))
+        proxied.clips.put(digest, FLAC, sidecar_of(digest, FLAC))
     assert len(proxy.seen) == 3
-    assert proxied.find_clip(digest) is None
+    assert proxied.clips.find(digest) is None
 
 
 @pytest.mark.parametrize(("name", "value"), [("AWS_PROFILE", "nobody"), ("AWS_ENDPOINT_URL", "no url")])
@@ -242,8 +242,8 @@ def test_a_passing_trouble_is_passed_over(proxy: FaultProxy, proxied: Store, fau
     """Twice in trouble, then well: the clip is stored, whole."""
     digest = digest_of("trouble")
     proxy.faults.extend([None, fault, fault, None, fault])
-    clip = proxied.put_clip(digest, FLAC, sidecar_of(digest, FLAC))
-    assert proxied.read_clip(clip) == FLAC
+    clip = proxied.clips.put(digest, FLAC, sidecar_of(digest, FLAC))
+    assert proxied.clips.read(clip) == FLAC
 
 
 @pytest.mark.parametrize(
@@ -255,11 +255,11 @@ def test_a_lasting_outage_is_worth_another_try_later(proxy: FaultProxy, proxied:
     """After a bounded number of attempts the failure says that trying again helps."""
     proxy.always = fault
     with pytest.raises(StoreUnavailable) as outage:
-        proxied.put_script(b"words" * 1000, ".md")
+        proxied.scripts.put(b"words" * 1000, ".md")
     assert outage.value.retryable
     assert len(proxy.seen) == s3_client.ATTEMPTS
     proxy.always = None
-    proxied.put_script(b"words" * 1000, ".md")
+    proxied.scripts.put(b"words" * 1000, ".md")
 
 
 def test_a_server_that_says_nothing_is_given_up(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +270,7 @@ def test_a_server_that_says_nothing_is_given_up(proxy: FaultProxy, monkeypatch: 
     proxy.always = stall
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="no answer"):
-        store.list_narrations()
+        store.manifests.ids()
     assert time.monotonic() - began < 5
 
 
@@ -287,27 +287,27 @@ def test_a_spoilt_download_is_read_again(
     proxy: FaultProxy, proxied: Store, fault: Fault, tmp_path: Path
 ) -> None:
     """Half an answer, or one altered on its way, is not what was stored; the next reading is."""
-    key = proxied.put_script(FLAC, ".md")
+    key = proxied.scripts.put(FLAC, ".md")
     proxy.faults.extend([None, fault])  # the size, then the bytes
-    assert proxied.read_script(key) == FLAC
+    assert proxied.scripts.read(key) == FLAC
     proxy.faults.append(fault)
-    proxied.fetch_file(key, tmp_path / "copy")
+    proxied.files.fetch(key, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == FLAC
 
 
 def test_an_object_altered_behind_our_back_is_damage(place: Place, tmp_path: Path) -> None:
     """Bytes under our SHA-256 that are not its own: never returned, and no half file."""
     store = place.open()
-    key = store.put_script(FLAC, ".md")
+    key = store.scripts.put(FLAC, ".md")
     prefix = _prefix(place.url)
     client = plain_client(place.env["AWS_ENDPOINT_URL"])
     told = client.head_object(Bucket=BUCKET, Key=f"{prefix}/{key}")
     altered = FLAC[:-1] + b"x"
     client.put_object(Bucket=BUCKET, Key=f"{prefix}/{key}", Body=altered, Metadata=told["Metadata"])
     with pytest.raises(Damaged, match="SHA-256"):
-        store.read_script(key)
+        store.scripts.read(key)
     with pytest.raises(Damaged, match="SHA-256"):
-        store.fetch_file(key, tmp_path / "copy")
+        store.files.fetch(key, tmp_path / "copy")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -318,8 +318,8 @@ def test_objects_of_other_programs_are_read(place: Place) -> None:
     client = plain_client(place.env["AWS_ENDPOINT_URL"])
     client.put_object(Bucket=BUCKET, Key=f"{prefix}/inbox/", Body=b"")  # what a console makes as a folder
     client.put_object(Bucket=BUCKET, Key=f"{prefix}/inbox/Kapitel 1 über.md", Body=b"words")
-    assert [info.key for info in store.inbox()] == ["inbox/Kapitel 1 über.md"]
-    assert store.read_script("inbox/Kapitel 1 über.md") == b"words"
+    assert [info.key for info in store.scripts.inbox()] == ["inbox/Kapitel 1 über.md"]
+    assert store.scripts.read("inbox/Kapitel 1 über.md") == b"words"
     assert store._objects.sha256("inbox/Kapitel 1 über.md") == digest_of("words")
 
 
@@ -329,26 +329,26 @@ def test_objects_of_other_programs_are_read(place: Place) -> None:
 @pytest.mark.parametrize("first", [True, False], ids=["first", "next"])
 def test_our_own_write_is_no_lost_race(proxy: FaultProxy, proxied: Store, first: bool) -> None:
     """The answer to a manifest's write is lost, botocore sends it again and is refused: it was ours."""
-    etag = None if first else proxied.replace_manifest("intro", b"1", if_match=None)
+    etag = None if first else proxied.manifests.replace("intro", b"1", if_match=None)
     proxy.faults.extend([None, lose_answer])  # a look at what is there, the write
-    new = proxied.replace_manifest("intro", b"2", if_match=etag)
+    new = proxied.manifests.replace("intro", b"2", if_match=etag)
     assert methods(proxy)[-4:] == ["HEAD", "PUT", "PUT", "HEAD"]
-    assert proxied.read_manifest("intro") == (b"2", new)
+    assert proxied.manifests.read("intro") == (b"2", new)
 
 
 def test_another_ones_write_in_between_is_a_lost_race(proxy: FaultProxy, proxied: Store) -> None:
     """The same, but somebody else wrote in the meantime."""
     other = Store(s3.S3Objects(plain_client(server(STRICT)), BUCKET, _prefix(proxied.location)))
-    etag = proxied.replace_manifest("intro", b"1", if_match=None)
+    etag = proxied.manifests.replace("intro", b"1", if_match=None)
 
     def other_writes(handler: Handler, forward: Forward) -> None:
-        other.replace_manifest("intro", b"theirs", if_match=etag)
+        other.manifests.replace("intro", b"theirs", if_match=etag)
         cut_upload(handler, forward)
 
     proxy.faults.extend([None, other_writes])
     with pytest.raises(ManifestConflict):
-        proxied.replace_manifest("intro", b"ours", if_match=etag)
-    stored = proxied.read_manifest("intro")
+        proxied.manifests.replace("intro", b"ours", if_match=etag)
+    stored = proxied.manifests.read("intro")
     assert stored is not None
     assert stored[0] == b"theirs"
 
@@ -356,26 +356,26 @@ def test_another_ones_write_in_between_is_a_lost_race(proxy: FaultProxy, proxied
 def test_the_same_bytes_by_another_are_a_lost_race_too(proxy: FaultProxy, proxied: Store) -> None:
     """Two that read 5 and write 6 made one change, not two: the second is told."""
     other = Store(s3.S3Objects(plain_client(server(STRICT)), BUCKET, _prefix(proxied.location)))
-    etag = proxied.replace_manifest("counter", b"5", if_match=None)
+    etag = proxied.manifests.replace("counter", b"5", if_match=None)
 
     def other_writes(handler: Handler, forward: Forward) -> None:
-        other.replace_manifest("counter", b"6", if_match=etag)
+        other.manifests.replace("counter", b"6", if_match=etag)
         handler.answer(*forward(handler.body()))
 
     proxy.faults.extend([None, other_writes])
     with pytest.raises(ManifestConflict):
-        proxied.replace_manifest("counter", b"6", if_match=etag)
+        proxied.manifests.replace("counter", b"6", if_match=etag)
 
 
 def test_a_torn_server_is_asked_again(proxy: FaultProxy, proxied: Store) -> None:
     """409 says that two writes met, not who won; it is tried again, for a while."""
     torn = status(409, "ConditionalRequestConflict")
     proxy.faults.extend([None, torn, torn])
-    etag = proxied.replace_manifest("intro", b"1", if_match=None)
+    etag = proxied.manifests.replace("intro", b"1", if_match=None)
     proxy.faults.append(None)
     proxy.always = torn
     with pytest.raises(StoreUnavailable):
-        proxied.replace_manifest("intro", b"2", if_match=etag)
+        proxied.manifests.replace("intro", b"2", if_match=etag)
 
 
 def _ignore_conditions(proxy: FaultProxy) -> None:
@@ -406,12 +406,12 @@ def test_a_server_without_conditions_serves_one_writer(
     assert store.supports_concurrent_writers()
     ignorance(proxy)
     assert not store.supports_concurrent_writers()
-    first = store.replace_manifest("intro", b"1", if_match=None)
-    second = store.replace_manifest("intro", b"2", if_match=first)
+    first = store.manifests.replace("intro", b"1", if_match=None)
+    second = store.manifests.replace("intro", b"2", if_match=first)
     for stale in (None, first):
         with pytest.raises(ManifestConflict):
-            store.replace_manifest("intro", b"3", if_match=stale)
-    assert store.read_manifest("intro") == (b"2", second)
+            store.manifests.replace("intro", b"3", if_match=stale)
+    assert store.manifests.read("intro") == (b"2", second)
     proxy.close()
 
 
@@ -443,8 +443,8 @@ def _uploads(place: Place) -> list[str]:
 def test_a_large_file_goes_up_in_parts_and_comes_back(place: Place, big: Path, tmp_path: Path) -> None:
     """Whole, with its type, and without a trace of the parts."""
     store = place.open()
-    published = store.publish_file("intro", big, "narration", ".wav", "audio/wav")
-    store.fetch_file(published.key, tmp_path / "copy")
+    published = store.files.publish("intro", big, "narration", ".wav", "audio/wav")
+    store.files.fetch(published.key, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == big.read_bytes()
     key = f"{_prefix(place.url)}/{published.key}"
     told = plain_client(place.env["AWS_ENDPOINT_URL"]).head_object(Bucket=BUCKET, Key=key)
@@ -458,8 +458,8 @@ def test_a_part_that_is_cut_is_sent_again(
 ) -> None:
     """A connection lost in the middle of an upload costs that part, not the file."""
     proxy.faults.extend([None, None, None, cut_upload, None, cut_upload])
-    published = proxied.publish_file("intro", big, "narration", ".wav", "audio/wav")
-    proxied.fetch_file(published.key, tmp_path / "copy")
+    published = proxied.files.publish("intro", big, "narration", ".wav", "audio/wav")
+    proxied.files.fetch(published.key, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == big.read_bytes()
 
 
@@ -477,7 +477,7 @@ def test_an_upload_that_fails_is_taken_back(
 
     proxy.always = expire
     with pytest.raises(StoreRefused, match="expired"):
-        place.open().publish_file("intro", big, "narration", ".wav", "audio/wav")
+        place.open().files.publish("intro", big, "narration", ".wav", "audio/wav")
     proxy.always = None
     assert _uploads(place) == []
     assert not list(place.open()._objects.list("narrations/"))
@@ -498,7 +498,7 @@ def test_uploads_of_killed_writers_are_given_back_in_time(big: Path, monkeypatch
     trouble.always = hold_part_two
     code = (
         "import sys; from pathlib import Path; from narration.store import open_store\n"
-        "open_store(sys.argv[1]).publish_file('intro', Path(sys.argv[2]), 'narration', '.wav', 'audio/wav')"
+        "open_store(sys.argv[1]).files.publish('intro', Path(sys.argv[2]), 'narration', '.wav', 'audio/wav')"
     )
     environment = {**os.environ, **place.env, "AWS_ENDPOINT_URL": trouble.endpoint}
     writer = subprocess.Popen([sys.executable, "-c", code, place.url, str(big)], env=environment)
@@ -510,10 +510,10 @@ def test_uploads_of_killed_writers_are_given_back_in_time(big: Path, monkeypatch
     store = place.open()
     assert len(_uploads(place)) == 1
     assert not list(store._objects.list("narrations/"))
-    store.publish_file("intro", big, "today", ".wav", "audio/wav")
+    store.files.publish("intro", big, "today", ".wav", "audio/wav")
     assert len(_uploads(place)) == 1  # it could be another writer's, at work this moment
     monkeypatch.setattr(s3, "STALE_UPLOAD", timedelta(seconds=-60))
-    store.publish_file("intro", big, "tomorrow", ".wav", "audio/wav")
+    store.files.publish("intro", big, "tomorrow", ".wav", "audio/wav")
     assert _uploads(place) == []
 
 
@@ -523,7 +523,7 @@ def test_uploads_of_killed_writers_are_given_back_in_time(big: Path, monkeypatch
 def test_a_link_is_signed_for_a_while(place: Place) -> None:
     """It works without credentials, says when it ends, and only for the one object."""
     store = place.open()
-    key = store.put_script(b"words", ".md")
+    key = store.scripts.put(b"words", ".md")
     link = store.link(key, seconds=120)
     query = parse_qs(urlsplit(link).query)
     assert query["X-Amz-Expires"] == ["120"]
@@ -537,14 +537,14 @@ def test_a_link_for_another_object_is_refused() -> None:
     """The signature covers the object's name; asked of a server that checks."""
     with pytest.MonkeyPatch.context() as patch:
         store = s3_place(server(STRICT), patch).open()
-        one, two = store.put_script(b"one", ".md"), store.put_script(b"two", ".md")
+        one, two = store.scripts.put(b"one", ".md"), store.scripts.put(b"two", ".md")
         with httpx.Client(trust_env=False) as client:
             assert client.get(store.link(one).replace(one, two)).status_code == 403
 
 
 def test_buckets_at_an_endpoint_of_ones_own_are_addressed_by_path(proxy: FaultProxy, proxied: Store) -> None:
     """Such servers rarely have a name for each bucket."""
-    proxied.put_script(b"words", ".md")
+    proxied.scripts.put(b"words", ".md")
     assert proxy.seen[0][1].startswith(f"/{BUCKET}/tests/")
 
 
@@ -554,30 +554,30 @@ def test_the_store_may_be_a_whole_bucket(endpoint: str, monkeypatch: pytest.Monk
     client = plain_client(endpoint)
     client.create_bucket(Bucket="whole")
     store = open_store("s3://whole")
-    store.replace_manifest("intro", b"{}", if_match=None)
+    store.manifests.replace("intro", b"{}", if_match=None)
     assert store.locate(manifest_key("intro")) == "s3://whole/narrations/intro/manifest.json"
     assert client.get_object(Bucket="whole", Key=manifest_key("intro"))["Body"].read() == b"{}"
-    assert open_store("s3://whole/").list_narrations() == ["intro"]
+    assert open_store("s3://whole/").manifests.ids() == ["intro"]
     client.delete_object(Bucket="whole", Key=manifest_key("intro"))
     client.delete_bucket(Bucket="whole")
 
 
 def test_stores_in_one_bucket_do_not_see_each_other(place: Place) -> None:
     """A prefix ends at its slash: `tests/1` is not `tests/10`."""
-    open_store(f"{place.url}0").replace_manifest("theirs", b"{}", if_match=None)
-    place.open().replace_manifest("ours", b"{}", if_match=None)
-    assert place.open().list_narrations() == ["ours"]
+    open_store(f"{place.url}0").manifests.replace("theirs", b"{}", if_match=None)
+    place.open().manifests.replace("ours", b"{}", if_match=None)
+    assert place.open().manifests.ids() == ["ours"]
 
 
 def test_planning_asks_little_and_much_at_once(proxy: FaultProxy, proxied: Store) -> None:
     """A clip that is missing costs one request, one that is stored two; over 32 are in flight together."""
     stored = [digest_of(f"stored {n}") for n in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda digest: proxied.put_clip(digest, b"fLaC", sidecar_of(digest, b"fLaC")), stored))
+        list(pool.map(lambda digest: proxied.clips.put(digest, b"fLaC", sidecar_of(digest, b"fLaC")), stored))
     missing = [digest_of(f"missing {n}") for n in range(80)]
     proxy.seen.clear()
     proxy.peak, proxy.delay = 0, 0.5
-    assert set(proxied.find_clips([*missing, *stored, *missing])) == set(stored)
+    assert set(proxied.clips.find_many([*missing, *stored, *missing])) == set(stored)
     assert len(proxy.seen) == 80 + 2 * 40
     assert proxy.peak > 32
 
@@ -585,7 +585,7 @@ def test_planning_asks_little_and_much_at_once(proxy: FaultProxy, proxied: Store
 def test_listing_goes_on_over_pages(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """More objects than one answer holds are all listed."""
     store = place.open()
-    keys = {store.put_script(str(n).encode(), ".md") for n in range(7)}
+    keys = {store.scripts.put(str(n).encode(), ".md") for n in range(7)}
     objects = store._objects
     assert isinstance(objects, s3.S3Objects)
     pages = objects._client.get_paginator
@@ -605,8 +605,8 @@ def test_objects_say_what_they_are(place: Place) -> None:
     """Content types are set, so that a browser plays a clip and shows a manifest."""
     store = place.open()
     digest = digest_of("typed")
-    store.put_clip(digest, FLAC, sidecar_of(digest, FLAC))
-    store.replace_manifest("intro", b"{}", if_match=None)
+    store.clips.put(digest, FLAC, sidecar_of(digest, FLAC))
+    store.manifests.replace("intro", b"{}", if_match=None)
     client, prefix = plain_client(place.env["AWS_ENDPOINT_URL"]), _prefix(place.url)
     types = {
         key: client.head_object(Bucket=BUCKET, Key=f"{prefix}/{key}")["ContentType"]

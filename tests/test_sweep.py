@@ -54,7 +54,7 @@ async def test_a_settled_script_is_narrated_once(shelf: Shelf) -> None:
     drop(shelf, "fresh.md", age=5)
     first = await sweep()
     assert first == {"inbox/settled.md": "narrated as settled-draft"}
-    assert shelf.store.list_narrations() == ["settled-draft"]
+    assert shelf.store.manifests.ids() == ["settled-draft"]
     assert (shelf.folder / "inbox" / "settled.md").exists()
     assert await sweep() == {}
     assert set(await sweep(settle_seconds=0)) == {"inbox/fresh.md"}
@@ -82,7 +82,7 @@ async def test_a_bad_script_is_put_aside_and_blocks_nothing(shelf: Shelf) -> Non
         assert outcome.startswith("rejected to rejected/")
     for said in ("1-binary.md", "2-silent.md", "would be narrated as good-draft, and so is inbox/good.md"):
         assert said in reasons(shelf)
-    assert [info.key for info in shelf.store.inbox()] == ["inbox/good.md"]
+    assert [info.key for info in shelf.store.scripts.inbox()] == ["inbox/good.md"]
     assert await sweep() == {}
 
 
@@ -180,7 +180,7 @@ async def test_wrong_settings_are_no_scripts_fault(
     monkeypatch.setenv(name, value)
     with pytest.raises(error):
         await sweep()
-    assert len(shelf.store.inbox()) == 2
+    assert len(shelf.store.scripts.inbox()) == 2
     assert not (shelf.folder / "rejected").exists()
     assert not (shelf.folder / "tries").exists()
 
@@ -198,7 +198,7 @@ async def test_cancelling_a_sweep_cancels_the_jobs_of_its_narration(shelf: Shelf
     await cancel_jobs(flow=sweep, flow_run=run, state=run.state)
     assert shelf.endpoint.in_flight("held.md") == 0
     assert "stays for the next sweep" in (await sweeping)["inbox/held.md"]
-    assert not list(shelf.store.list_jobs())
+    assert not list(shelf.store.jobs.list())
 
 
 async def test_jobs_of_a_run_cancelled_behind_its_back_are_cancelled(shelf: Shelf) -> None:

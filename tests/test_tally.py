@@ -111,7 +111,7 @@ async def test_a_clip_that_appeared_since_the_plan_costs_no_job(plan: Plan, tmp_
         raise AssertionError(f"asked {request.url}")
 
     store, wanted = open_store(str(tmp_path / "store")), plan.chunks[0]
-    store.put_clip(wanted.digest, FLAC, sidecar_of(wanted.digest, FLAC))
+    store.clips.put(wanted.digest, FLAC, sidecar_of(wanted.digest, FLAC))
     settings = read_settings(engine="draft")
     async with Endpoint("ep", "key", transport=httpx.MockTransport(nobody)) as endpoint:
         budget = budget_for(settings, "draft")

@@ -110,7 +110,7 @@ def test_a_voice_is_imported_and_found_by_name(store: Store, sample: str) -> Non
     assert voice.seconds == pytest.approx(recording().size / RATE)
     assert find_voice(store, "anna") == voice
     assert list_voices(store) == [voice]
-    assert store.read_sample(voice.key) == data
+    assert store.voices.read_sample(voice.key) == data
     assert recheck_voice(store, "anna") == []
 
 
@@ -126,7 +126,7 @@ def test_the_usual_formats_are_taken_as_they_are(
     path.write_bytes(encode(recording(), container=container))
     voice = add_voice(store, "anna", str(path), WORDS)
     assert voice.suffix == suffix
-    assert store.read_sample(voice.key) == path.read_bytes()
+    assert store.voices.read_sample(voice.key) == path.read_bytes()
 
 
 def test_stereo_is_judged_by_its_fold(store: Store, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_same_voice_again_changes_nothing(store: Store, sample: str) -> None
     assert find_voice(store, "anna") == voice
     assert add_voice(store, "anna", str(other), WORDS, replace=True).sha256 != voice.sha256
     assert find_voice(store, "anna").suffix == ".flac"
-    assert store.read_sample(voice.key) == Path(sample).read_bytes()  # what it spoke still names it
+    assert store.voices.read_sample(voice.key) == Path(sample).read_bytes()  # what it spoke still names it
 
 
 def test_a_lost_sample_is_mended_by_adding_it_again(store: Store, sample: str) -> None:
@@ -276,8 +276,8 @@ def test_a_sample_is_downloaded_once(store: Store, site: Site) -> None:
     voice = add_voice(store, "anna", f"{site.url}?token=s3cret", WORDS, allow_private=True)
     assert voice.source == site.url
     assert site.asked == ["/voices/anna.wav?token=s3cret"]
-    assert store.read_sample(voice.key) == site.data
-    assert b"s3cret" not in (store.read_voice("anna") or (b"", ""))[0]
+    assert store.voices.read_sample(voice.key) == site.data
+    assert b"s3cret" not in (store.voices.read("anna") or (b"", ""))[0]
 
 
 def test_a_private_address_is_not_downloaded_unasked(store: Store, site: Site) -> None:
@@ -437,7 +437,7 @@ def test_an_error_keeps_a_voice_out_and_a_warning_does_not(store: Store, tmp_pat
     path.write_bytes(encode(silence(5)))
     with pytest.raises(VoiceError, match="voice silent: the sample is silent"):
         add_voice(store, "silent", str(path), WORDS)
-    assert store.voice_names() == ["quiet"]
+    assert store.voices.names() == ["quiet"]
 
 
 @pytest.fixture
@@ -454,7 +454,7 @@ def test_a_sample_too_large_to_travel_is_refused_when_it_is_added(store: Store, 
     """A folder's samples go along with each request, so a larger one is refused before it is paid."""
     with pytest.raises(VoiceError, match=r"voice anna: the sample has \d\.\d MB, and 6 MB at most .*FLAC"):
         add_voice(store, "anna", large, WORDS)
-    assert store.voice_names() == []
+    assert store.voices.names() == []
 
 
 def test_a_sample_too_large_to_travel_is_found_in_the_store(

@@ -53,7 +53,7 @@ def _plan(given: argparse.Namespace, settings: Settings) -> int:
 
 def _run(given: argparse.Namespace, settings: Settings) -> int:
     store, script, plan = _plan_of(given, settings, importing=True)
-    reference = store.put_script(script.source, script_suffix(given.script.name))
+    reference = store.scripts.put(script.source, script_suffix(given.script.name))
 
     async def flow() -> dict[str, Any]:
         from flows.narrate import narrate  # noqa: PLC0415  # Prefect is imported only where it runs

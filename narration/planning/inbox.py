@@ -43,7 +43,7 @@ def find_waiting_scripts(
     A script counts as narrated when any narration in the current voice and model is made of
     its bytes; a narration's own id is made of its file's name.
     """
-    settled = [info for info in store.inbox() if _age(info) >= timedelta(seconds=settle_seconds)]
+    settled = [info for info in store.scripts.inbox() if _age(info) >= timedelta(seconds=settle_seconds)]
     if not settled:
         return []
     voice = choose_voice(store, settings)
@@ -52,7 +52,7 @@ def find_waiting_scripts(
     named: dict[str, str] = {}
     for info in settled:
         try:
-            sha256 = hashlib.sha256(store.read_script(info.key)).hexdigest()
+            sha256 = hashlib.sha256(store.scripts.read(info.key)).hexdigest()
             narration_id = _id_for(info.key, settings, named)
         except (ScriptError, StoreRefused, Damaged) as error:
             found.append(UnreadableScript(info.key, error))
@@ -85,8 +85,8 @@ def _age(info: ObjectInfo) -> timedelta:
 def _narrated(store: Store) -> set[tuple[str, str | None, str]]:
     """Script, voice and model of every current narration."""
     known = set()
-    for narration_id in store.list_narrations():
-        found = store.read_manifest(narration_id)
+    for narration_id in store.manifests.ids():
+        found = store.manifests.read(narration_id)
         if found is None:
             continue
         try:

@@ -40,7 +40,7 @@ def make_plan(
     engine = settings.engine_in_use()
     model = settings.model_id()
     published = published_id(narration_id, engine)
-    found = store.read_manifest(published)
+    found = store.manifests.read(published)
     manifest = load_manifest(found[0], name=f"narrations/{published}/manifest.json") if found else None
     if changes and manifest is not None:
         _require_same(manifest, script, model, voice)
@@ -58,7 +58,7 @@ def make_plan(
             f"{published} has no chunk {', '.join(map(str, unknown))}",
             remedy=f"its chunks are numbered 1 to {len(chunks)}",
         )
-    clips = store.find_clips({entry.digest for entry in planned})
+    clips = store.clips.find_many({entry.digest for entry in planned})
     with_clips = tuple(replace(entry, clip=clips.get(entry.digest)) for entry in planned)
     return Plan(
         narration_id=published,

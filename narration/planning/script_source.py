@@ -32,7 +32,7 @@ def read_text(store: Store, text: str) -> tuple[Script, str]:
             remedy="put the script into the store and give its reference",
         )
     script = parse_script(data, name="text", markdown=True)
-    return script, store.put_script(data, ".md")
+    return script, store.scripts.put(data, ".md")
 
 
 def read_reference(store: Store, reference: str | None, settings: Settings) -> tuple[Script, str]:
@@ -45,12 +45,12 @@ def read_reference(store: Store, reference: str | None, settings: Settings) -> t
         raise SettingsError("no script was given", remedy="give `script` a reference, or `text` the words")
     name, data = _read(store, reference, settings)
     script = parse_script(data, name=name)
-    return script, store.put_script(data, script_suffix(name))
+    return script, store.scripts.put(data, script_suffix(name))
 
 
 def _read(store: Store, reference: str, settings: Settings) -> tuple[str, bytes]:
     if reference.startswith(("scripts/", "inbox/")):
-        return PurePosixPath(reference).name, store.read_script(reference)
+        return PurePosixPath(reference).name, store.scripts.read(reference)
     try:
         scheme = urlsplit(reference).scheme.lower()
     except ValueError:
@@ -108,13 +108,13 @@ def read_narrated(store: Store, settings: Settings, narration_id: str) -> tuple[
     Raises `InputError` for a narration that is not published.
     """
     published = published_id(narration_id, settings.engine_in_use())
-    found = store.read_manifest(published)
+    found = store.manifests.read(published)
     if found is None:
         raise InputError(
             f"{store.location} has no narration {published}", remedy="narrate it first, or name its store"
         )
     manifest = load_manifest(found[0], name=f"narrations/{published}/manifest.json")
-    script = parse_script(store.read_script(manifest.script_key), name=manifest.script_key)
+    script = parse_script(store.scripts.read(manifest.script_key), name=manifest.script_key)
     made_with = settings_of(manifest, settings)
     return script, manifest.script_key, made_with
 

@@ -61,7 +61,7 @@ def publish(
         plan, clips, finished, files, fingerprint=fingerprint, settings=settings, tally=tally
     )
     manifest = _with_review(store, manifest, clips, finished.waveforms)
-    store.replace_manifest(plan.narration_id, dump_manifest(manifest), if_match=plan.etag)
+    store.manifests.replace(plan.narration_id, dump_manifest(manifest), if_match=plan.etag)
     return manifest
 
 
@@ -82,7 +82,7 @@ def renew_review(store: Store, narration_id: str) -> str:
 
 
 def _renew_review(store: Store, narration_id: str) -> str:
-    found = store.read_manifest(narration_id) or store.read_manifest(narration_id + DRAFT_SUFFIX)
+    found = store.manifests.read(narration_id) or store.manifests.read(narration_id + DRAFT_SUFFIX)
     if found is None:
         raise InputError(
             f"{store.location} has no narration {narration_id}", remedy="narrate it first, or name its store"
@@ -93,7 +93,7 @@ def _renew_review(store: Store, narration_id: str) -> str:
             f"the manifest of {narration_id} is of another narration", remedy="restore it from a backup"
         )
     digests = {chunk.digest: chunk.index for chunk in manifest.chunks}
-    clips = store.find_clips(digests)
+    clips = store.clips.find_many(digests)
     for digest, index in digests.items():
         if digest not in clips:
             raise Damaged(f"the clip of chunk {index} is not in the store", remedy="narrate the script again")
@@ -102,7 +102,7 @@ def _renew_review(store: Store, narration_id: str) -> str:
         waveforms = dict(zip(clips, figures, strict=True))
     renewed = _with_review(store, manifest, clips, waveforms)
     if renewed != manifest:
-        store.replace_manifest(manifest.id, dump_manifest(renewed), if_match=found[1])
+        store.manifests.replace(manifest.id, dump_manifest(renewed), if_match=found[1])
     page = renewed.file("html")
     assert page is not None  # just published
     return store.link(page.key)
@@ -110,7 +110,7 @@ def _renew_review(store: Store, narration_id: str) -> str:
 
 def _figure(store: Store, clip: AudioClip) -> str:
     try:
-        return waveform_path(audio.decode(store.read_clip(clip))[0])
+        return waveform_path(audio.decode(store.clips.read(clip))[0])
     except BadAudio as error:
         raise Damaged(f"{clip.key} cannot be decoded: {error}", remedy="narrate the script again") from None
 
@@ -138,7 +138,7 @@ def _with_review(
 
 
 def _publish_file(store: Store, narration_id: str, path: Path, stem: str, kind: str) -> FileEntry:
-    stored = store.publish_file(narration_id, path, stem, f".{kind}", CONTENT_TYPES[kind])
+    stored = store.files.publish(narration_id, path, stem, f".{kind}", CONTENT_TYPES[kind])
     return FileEntry.model_validate(
         {
             "kind": kind,

@@ -148,9 +148,9 @@ def _fetch(plan: Plan, clips: Mapping[str, AudioClip], store: Store, folder: Pat
     def fetch(clip: AudioClip) -> Path | Damaged:
         path = folder / f"{clip.digest}.flac"
         try:
-            path.write_bytes(store.read_clip(clip))
+            path.write_bytes(store.clips.read(clip))
         except Damaged as error:
-            store.discard_clip(clip.digest)
+            store.clips.discard(clip.digest)
             return error
         return path
 

@@ -13,8 +13,8 @@ both backends share, `folder` and `s3` the backends, `layout` the keys, `clips`,
 from narration.store.clips import AudioClip, ClipJob, ClipQuality, ClipSidecar, RefusedAttempt
 from narration.store.jobs import JobRecord
 from narration.store.layout import is_slug, sample_key, validate_id
-from narration.store.manifests import PublishedFile
 from narration.store.objects import LINK_SECONDS, ObjectInfo
+from narration.store.published_files import PublishedFile
 from narration.store.store import Store, open_store
 
 __all__ = [

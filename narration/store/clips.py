@@ -104,7 +104,7 @@ class AudioClip:
 class ClipCollection(StoreCollection):
     """Clips under the digest of what made them. A clip exists if its sidecar does and agrees."""
 
-    def find_clip(self, digest: str) -> AudioClip | None:
+    def find(self, digest: str) -> AudioClip | None:
         """Return the stored clip by its sidecar and its audio's size; missing, torn or foreign is None."""
         clip = self._read_sidecar(digest)
         if clip is None:
@@ -112,14 +112,14 @@ class ClipCollection(StoreCollection):
         audio = self._objects.head(clip.key)
         return clip if audio is not None and audio.size == clip.sidecar.size else None
 
-    def find_clips(self, digests: Iterable[str]) -> dict[str, AudioClip]:
+    def find_many(self, digests: Iterable[str]) -> dict[str, AudioClip]:
         """Return those of the clips that are stored, asking for many at once."""
         wanted = list(dict.fromkeys(digests))
         with ThreadPoolExecutor(min(PARALLEL_READS, max(1, len(wanted))), "find-clips") as pool:
-            found = pool.map(self.find_clip, wanted)
+            found = pool.map(self.find, wanted)
             return {clip.digest: clip for clip in found if clip is not None}
 
-    def read_clip(self, clip: AudioClip) -> bytes:
+    def read(self, clip: AudioClip) -> bytes:
         """Return the clip's FLAC bytes; raise `Damaged` unless they are what the sidecar says."""
         audio = self._objects.get(clip.key)
         if audio is None:
@@ -131,7 +131,7 @@ class ClipCollection(StoreCollection):
             )
         return audio.data
 
-    def put_clip(self, digest: str, flac: bytes, sidecar: ClipSidecar) -> AudioClip:
+    def put(self, digest: str, flac: bytes, sidecar: ClipSidecar) -> AudioClip:
         """Store a clip and return the one that holds: this one, or an intact one that was first.
 
         Two writers of one digest may have made different audio (another attempt's seed).
@@ -158,7 +158,7 @@ class ClipCollection(StoreCollection):
             rounds += 1
         return standing
 
-    def discard_clip(self, digest: str) -> None:
+    def discard(self, digest: str) -> None:
         """Forget a clip that was found damaged, unless another writer has made it whole since."""
         if self._intact(digest) is None:
             self._objects.delete(sidecar_key(digest))
@@ -175,10 +175,10 @@ class ClipCollection(StoreCollection):
         return AudioClip(digest, audio_key(digest), sidecar) if sidecar.digest == digest else None
 
     def _intact(self, digest: str) -> AudioClip | None:
-        clip = self.find_clip(digest)
+        clip = self.find(digest)
         try:
             if clip is not None:
-                self.read_clip(clip)
+                self.read(clip)
         except Damaged:
             return None
         return clip

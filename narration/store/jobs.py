@@ -34,7 +34,7 @@ class JobRecord(BaseModel):
 class JobCollection(StoreCollection):
     """One record for each clip that was asked for and not stored yet."""
 
-    def find_job(self, digest: str) -> JobRecord | None:
+    def find(self, digest: str) -> JobRecord | None:
         """Return the record of the clip's job; one that cannot be read is as good as none."""
         try:
             stored = self._objects.get(job_key(digest))
@@ -43,24 +43,24 @@ class JobCollection(StoreCollection):
             return None
         return record if record is not None and record.digest == digest else None
 
-    def put_job(self, record: JobRecord) -> None:
+    def put(self, record: JobRecord) -> None:
         """Remember a job in place of the one before it."""
         data = record.model_dump_json().encode()
         self._objects.put(job_key(record.digest), data, content_type="application/json")
 
-    def drop_job(self, digest: str) -> None:
+    def delete(self, digest: str) -> None:
         """Forget the clip's job."""
         self._objects.delete(job_key(digest))
 
-    def settle_jobs(self, digests: Collection[str]) -> None:
+    def delete_many(self, digests: Collection[str]) -> None:
         """Forget the jobs of these clips, which are stored: who is killed before forgetting leaves them."""
         for info in list(self._objects.list(JOBS)):
             if PurePosixPath(info.key).stem in digests:
                 self._objects.delete(info.key)
 
-    def list_jobs(self) -> Iterator[JobRecord]:
+    def list(self) -> Iterator[JobRecord]:
         """Every job on record, in no particular order."""
         digests = [PurePosixPath(info.key).stem for info in self._objects.list(JOBS)]
         with ThreadPoolExecutor(PARALLEL_READS, "list-jobs") as pool:
-            found = list(pool.map(self.find_job, digests))
+            found = list(pool.map(self.find, digests))
         return (record for record in found if record is not None)

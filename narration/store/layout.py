@@ -47,6 +47,11 @@ def sidecar_key(digest: str) -> str:
     return f"{CLIPS}{_fan_out(digest)}.json"
 
 
+def digest_of(key: str) -> str:
+    """The digest that a clip's key is made of."""
+    return PurePosixPath(key).stem
+
+
 def job_key(digest: str) -> str:
     """Key of the record of the job last submitted for a clip."""
     return f"{JOBS}{_fan_out(digest)}.json"

@@ -9,10 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from narration.errors import SettingsError
+from pydantic_core import from_json
+
+from narration.errors import Damaged, SettingsError
 
 PARALLEL_READS = 64
 """Small reads in flight at once when many keys are asked for."""
+
+JSON_TYPE = "application/json"
 
 LINK_SECONDS = 7 * 86_400
 """How long a link may be good for: S3's signature version 4 allows no more."""
@@ -97,6 +101,15 @@ class StoreCollection:
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
+
+
+def read_note(objects: ObjectStore, key: str) -> object:
+    """The JSON stored at `key`; None where there is none that can be read."""
+    try:
+        stored = objects.get(key)
+        return from_json(stored.data) if stored is not None else None
+    except (ValueError, Damaged):
+        return None
 
 
 _WINDOWS_DEVICES = re.compile(r"(?i:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")

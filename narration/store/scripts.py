@@ -18,13 +18,13 @@ MAX_READ_BYTES = 10_000_000  # of a script; more is a mistake, and is not loaded
 class ScriptCollection(StoreCollection):
     """Scripts as narrated, the inbox, and beside it the folder of rejected ones."""
 
-    def put_script(self, data: bytes, suffix: str) -> str:
+    def put(self, data: bytes, suffix: str) -> str:
         """Keep a script under its SHA-256 and return the key, which is also a reference to narrate by."""
         key = script_key(hashlib.sha256(data).hexdigest(), suffix)
         self._objects.put(key, data, content_type=_TEXT)
         return key
 
-    def read_script(self, key: str, *, max_bytes: int = MAX_READ_BYTES) -> bytes:
+    def read(self, key: str, *, max_bytes: int = MAX_READ_BYTES) -> bytes:
         """Return the script at `key`, which lies under `scripts/` or `inbox/`.
 
         Raises `SettingsError` for any other key, `ScriptError` for one that is missing or too large.

@@ -1,4 +1,4 @@
-"""The store as the rest of the system knows it, over a folder or S3, opened by its URL."""
+"""The store: its collections over a folder or S3, opened by its URL."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import secrets
 from pathlib import Path
 
 from narration.errors import SettingsError, StoreRefused
+from narration.store.all_objects import AllObjects
 from narration.store.clips import ClipCollection
 from narration.store.folder import Folder
+from narration.store.holds import HoldCollection
 from narration.store.jobs import JobCollection
-from narration.store.manifests import NarrationCollection
-from narration.store.objects import LINK_SECONDS, check_key
-from narration.store.runs import PruneCollection, RunCollection
+from narration.store.manifests import ManifestCollection
+from narration.store.objects import LINK_SECONDS, ObjectStore, check_key
+from narration.store.published_files import PublishedFileCollection
+from narration.store.script_tries import ScriptTriesCollection
 from narration.store.scripts import ScriptCollection
 from narration.store.voices import VoiceCollection
 
@@ -22,20 +25,24 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two characters at least: 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-class Store(
-    ClipCollection,
-    JobCollection,
-    ScriptCollection,
-    VoiceCollection,
-    NarrationCollection,
-    RunCollection,
-    PruneCollection,
-):
-    """Everything that lasts. Safe to use from many threads and processes at once.
+class Store:
+    """The store: a collection for each kind of thing. Safe to use from many threads and processes at once.
 
-    All methods may raise `StoreUnavailable` (trying again may help) and `StoreRefused` (a
-    person must act).
+    All methods, and those of its collections, may raise `StoreUnavailable` (trying again may help) and
+    `StoreRefused` (a person must act).
     """
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+        self.clips = ClipCollection(objects)
+        self.jobs = JobCollection(objects)
+        self.scripts = ScriptCollection(objects)
+        self.script_tries = ScriptTriesCollection(objects)
+        self.voices = VoiceCollection(objects)
+        self.manifests = ManifestCollection(objects)
+        self.files = PublishedFileCollection(objects)
+        self.holds = HoldCollection(objects)
+        self.all_objects = AllObjects(objects)
 
     @property
     def location(self) -> str:

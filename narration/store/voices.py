@@ -25,12 +25,12 @@ class VoiceCollection(StoreCollection):
             raise Damaged(f"{self._objects.location}/{key} is missing", remedy="add the voice again")
         return stored.data
 
-    def read_voice(self, name: str) -> tuple[bytes, str] | None:
+    def read(self, name: str) -> tuple[bytes, str] | None:
         """Return what is known of the voice `name`, and its etag, or None."""
         stored = self._objects.get(voice_key(name))
         return None if stored is None else (stored.data, stored.etag)
 
-    def replace_voice(self, name: str, data: bytes, *, if_match: str | None) -> None:
+    def replace(self, name: str, data: bytes, *, if_match: str | None) -> None:
         """Replace what is known of a voice, or write the first (None), like a manifest."""
         self._objects.put(
             voice_key(name),
@@ -40,7 +40,7 @@ class VoiceCollection(StoreCollection):
             if_none_match=if_match is None,
         )
 
-    def voice_names(self) -> list[str]:
+    def names(self) -> list[str]:
         """Return the names of all voices, sorted."""
         keys = (PurePosixPath(info.key) for info in self._objects.list(VOICES))
         return sorted(

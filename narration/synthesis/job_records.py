@@ -23,7 +23,7 @@ class JobRecords:
 
     async def find(self, digest: str) -> JobRecord | None:
         """The job last submitted for a clip."""
-        record = await self._in_thread(lambda: self._store.find_job(digest))
+        record = await self._in_thread(lambda: self._store.jobs.find(digest))
         if digest in self._unrecorded:
             record = self._unrecorded[digest]
             await self.note(record)
@@ -32,7 +32,7 @@ class JobRecords:
     async def note(self, record: JobRecord) -> None:
         """Put a job on record."""
         try:
-            await self._in_thread(lambda: self._store.put_job(record))
+            await self._in_thread(lambda: self._store.jobs.put(record))
         except StoreUnavailable:
             self._unrecorded[record.digest] = record
         else:
@@ -40,7 +40,7 @@ class JobRecords:
 
     async def forget(self, digest: str) -> None:
         """Take a clip's job off the record: it has brought what it could."""
-        await self._in_thread(lambda: self._store.drop_job(digest))
+        await self._in_thread(lambda: self._store.jobs.delete(digest))
         self._unrecorded.pop(digest, None)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

@@ -96,7 +96,7 @@ class Synthesizer:
         """
         identity = planned.digest
         account = self._accounts[identity]
-        stored = await self._in_thread(lambda: self._store.find_clip(identity))
+        stored = await self._in_thread(lambda: self._store.clips.find(identity))
         record = await self._jobs.find(identity)
         if stored is not None:
             if record is not None:  # of a run that died between storing the clip and forgetting its job
@@ -211,21 +211,21 @@ class Synthesizer:
         return result
 
     async def _context(self, previous: str) -> Context:
-        clip = await self._in_thread(lambda: self._store.find_clip(previous))
+        clip = await self._in_thread(lambda: self._store.clips.find(previous))
         if clip is None:
             raise QualityError("the chunk before has no clip to continue from", retryable=False)
         try:
-            flac = await self._in_thread(lambda: self._store.read_clip(clip))
+            flac = await self._in_thread(lambda: self._store.clips.read(clip))
         except Damaged:
             # Its size was right, so that no plan noticed: gone, it is made again by the next one.
-            await self._in_thread(lambda: self._store.discard_clip(previous))
+            await self._in_thread(lambda: self._store.clips.discard(previous))
             raise
         return await self._in_thread(lambda: cut_context(flac, clip.sidecar.text))
 
     async def _keep(self, planned: PlannedChunk, kept: Candidate, account: ClipHistory) -> SynthesizedClip:
         refused = list(account.refused.values())
         sidecar = build_sidecar(planned, kept, endpoint=self._endpoint.endpoint_id, refused=refused)
-        clip = await self._in_thread(lambda: self._store.put_clip(planned.digest, kept.flac, sidecar))
+        clip = await self._in_thread(lambda: self._store.clips.put(planned.digest, kept.flac, sidecar))
         await self._jobs.forget(planned.digest)
         del self._accounts[planned.digest]  # megabytes of audio among it
         return SynthesizedClip(clip, len(account.jobs), account.execution_seconds)

@@ -60,7 +60,7 @@ def add_voice(
     voice = Voice(name=name, sha256=sha256, transcript=words, seconds=seconds, suffix=suffix, source=source)
     if not _can_travel(store, voice, len(data)):
         raise VoiceError(f"voice {name}: {too_large(len(data))}", remedy=SMALLER)
-    stored = store.read_voice(name)
+    stored = store.voices.read(name)
     if stored is not None and not replace:
         known = _parse(name, stored[0])
         if (known.sha256, known.transcript) != (sha256, words):
@@ -69,19 +69,19 @@ def add_voice(
                 remedy="choose another name, or --replace it; what it has spoken stays as it is",
             )
         voice = known
-    store.put_sample(name, sha256, data, suffix=suffix, content_type=_CONTENT_TYPES[suffix])
+    store.voices.put_sample(name, sha256, data, suffix=suffix, content_type=_CONTENT_TYPES[suffix])
     if stored is None or replace:
         content = json.dumps(voice.model_dump(), ensure_ascii=False, indent=2).encode()
-        store.replace_voice(name, content, if_match=stored[1] if stored else None)
+        store.voices.replace(name, content, if_match=stored[1] if stored else None)
     return voice
 
 
 def find_voice(store: Store, name: str) -> Voice:
     """Return the voice `name`; raise `VoiceError` naming those there are."""
     _check_name(name)
-    stored = store.read_voice(name)
+    stored = store.voices.read(name)
     if stored is None:
-        names = ", ".join(store.voice_names()) or "none yet"
+        names = ", ".join(store.voices.names()) or "none yet"
         raise VoiceError(
             f"{store.location} has no voice {name}",
             remedy=f"add it with `narrate voice add {name} --sample … --transcript …`; there are: {names}",
@@ -91,7 +91,7 @@ def find_voice(store: Store, name: str) -> Voice:
 
 def list_voices(store: Store) -> list[Voice]:
     """Return all voices, sorted by name."""
-    return [find_voice(store, name) for name in store.voice_names()]
+    return [find_voice(store, name) for name in store.voices.names()]
 
 
 def recheck_voice(store: Store, name: str) -> list[SampleProblem]:
@@ -100,7 +100,7 @@ def recheck_voice(store: Store, name: str) -> list[SampleProblem]:
 
     voice = find_voice(store, name)
     try:
-        data = store.read_sample(voice.key)
+        data = store.voices.read_sample(voice.key)
     except Damaged as error:
         return [SampleProblem("error", error.message, "add the voice again with --replace")]
     if hashlib.sha256(data).hexdigest() != voice.sha256:
@@ -125,7 +125,7 @@ def import_default_voice(
             "VOICE_SAMPLE_URL is set without VOICE_SAMPLE_TRANSCRIPT",
             remedy="set it to the words of the sample",
         )
-    stored = store.read_voice(DEFAULT_VOICE)
+    stored = store.voices.read(DEFAULT_VOICE)
     if stored is None:
         return add_voice(store, DEFAULT_VOICE, url, transcript, allow_private=allow_private)
     voice = _parse(DEFAULT_VOICE, stored[0])
@@ -148,7 +148,7 @@ def choose_voice(store: Store, settings: Settings, *, importing: bool = True) ->
         return None if settings.engine_in_use() == "draft" else voice
     if settings.engine_in_use() == "draft":
         return None
-    if settings.voice_sample_url and (importing or DEFAULT_VOICE in store.voice_names()):
+    if settings.voice_sample_url and (importing or DEFAULT_VOICE in store.voices.names()):
         return import_default_voice(
             store,
             settings.voice_sample_url,

@@ -50,7 +50,7 @@ class VoiceTransport:
         if is_linked(store, voice.key):
             seconds = round(settings.queue_timeout) + LINK_GRACE
             return cls(link=partial(store.link, voice.key, seconds=seconds))
-        sample = store.read_sample(voice.key)
+        sample = store.voices.read_sample(voice.key)
         if len(sample) > MAX_INLINE_BYTES:
             raise VoiceError(f"voice {voice.name}: {too_large(len(sample))}", remedy=SMALLER)
         return cls(base64=base64.b64encode(sample).decode())

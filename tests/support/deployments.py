@@ -41,7 +41,7 @@ Run = dict[str, Any]
 
 def manifest_in(store: Store, narration_id: str) -> dict[str, Any]:
     """The manifest that `store` has published."""
-    found = store.read_manifest(narration_id)
+    found = store.manifests.read(narration_id)
     assert found is not None
     return dict(json.loads(found[0]))
 
