@@ -16,8 +16,8 @@ from narration.planning import Plan, PlannedChunk
 from narration.preflight import open_endpoint
 from narration.settings import Settings
 from narration.store import Store
-from narration.synthesis import Synthesizer
 from narration.synthesis.run_state import RunState
+from narration.synthesis.synthesizer import Synthesizer
 from narration.voices.transport import VoiceTransport
 from tasks.report import progress_shown
 from tasks.retrying import CHUNK_RETRY_DELAYS, JITTER, is_transient

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.audio import RATE, chunk, silence, speak
 
-from narration.audio.shape import shape_of
+from narration.audio.shape import ClipShape, shape_of
 from narration.chunking import Chunk
 from narration.rendering.caption_lines import caption_blocks, graphemes, width
 from narration.rendering.captions import Cue, make_cues, to_srt, to_vtt
-from narration.rendering.timeline import MASTER_RATE, ClipShape, Pauses, Timeline, arrange
+from narration.rendering.timeline import MASTER_RATE, Pauses, Timeline, arrange
 from narration.speech_duration import expected_seconds
 
 SENTENCES = (

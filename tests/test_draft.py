@@ -72,9 +72,9 @@ async def test_the_same_request_gives_the_same_samples_whatever_was_said_before(
 def test_another_process_in_another_environment_gives_the_same_samples(tmp_path: Path) -> None:
     """Locale, folder and environment of the worker leave no trace in a clip."""
     code = (
-        "import asyncio, hashlib; from gpu_worker.draft.engine import DraftSpeaker;"
+        "import asyncio, hashlib; from gpu_worker.draft.engine import DraftEngine;"
         "from narration.contract import SynthesisRequest;"
-        f"said = asyncio.run(DraftSpeaker().speak(SynthesisRequest(prompt={TEXT!r}), None));"
+        f"said = asyncio.run(DraftEngine().speak(SynthesisRequest(prompt={TEXT!r}), None));"
         "print(hashlib.sha256(said.waveform).hexdigest())"
     )
     root = Path(engine.__file__).parents[2]

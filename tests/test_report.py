@@ -18,9 +18,9 @@ from narration.manifest import Manifest
 from narration.planning import Plan
 from narration.pruning import Unneeded
 from narration.store import ObjectInfo, open_store
-from narration.synthesis import SynthesizedClip
 from narration.synthesis.progress import Progress, listening
 from narration.synthesis.run_state import RunState
+from narration.synthesis.synthesizer import SynthesizedClip
 from tasks import pages, report
 
 

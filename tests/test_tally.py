@@ -17,9 +17,9 @@ from narration.publishing.manifest_builder import _chunk_entry
 from narration.rendering.timeline import Placement
 from narration.settings import read_settings
 from narration.store import open_store
-from narration.synthesis import SynthesizedClip, Synthesizer
 from narration.synthesis.budget import budget_for
 from narration.synthesis.run_state import RunState
+from narration.synthesis.synthesizer import SynthesizedClip, Synthesizer
 from narration.voices.transport import VoiceTransport
 
 

@@ -15,9 +15,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from narration.audio.shape import frame_levels, shape_of
+from narration.audio.shape import ClipShape, frame_levels, shape_of
 from narration.contract import FRAME_RATE, SAMPLE_RATE
-from narration.rendering.timeline import ClipShape
 from narration.speech_duration import speech_duration
 
 FRAME_SAMPLES = SAMPLE_RATE // FRAME_RATE

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from narration.audio.loudness import integrated_loudness
-from narration.rendering.timeline import ClipShape
 
 EDGE_THRESHOLD = -42.0  # dB, a frame's RMS against the loudest frame's; where audiobook tools trim, too
 PAUSE_THRESHOLD = -36.0  # dB; higher, since breath and room fill the pauses between words
@@ -15,6 +16,21 @@ MIN_LEVELLED = 3.0  # s of sound; the loudness of less says little
 FRAME = 0.03  # s
 HOP = 0.01  # s
 DIGITAL_SILENCE = 1e-4  # RMS; a loudest frame below -80 dBFS is no speech
+
+
+@dataclass(frozen=True, slots=True)
+class ClipShape:
+    """Where a clip's sound lies; positions in the clip's samples.
+
+    `speech_start` to `speech_end` is where sound is, `pauses` are the silent ranges inside it.
+    `loudness` in LUFS; None where the clip is too short or too quiet to be levelled by it.
+    """
+
+    samples: int
+    speech_start: int
+    speech_end: int
+    pauses: tuple[tuple[int, int], ...]
+    loudness: float | None
 
 
 def shape_of(waveform: NDArray[np.float32], sample_rate: int) -> ClipShape:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+from narration.audio.shape import ClipShape
 from narration.chunking import Chunk
 from narration.rendering.caption_lines import caption_blocks
-from narration.rendering.timeline import MASTER_RATE, ClipShape, Placement, Timeline
+from narration.rendering.timeline import MASTER_RATE, Placement, Timeline
 from narration.speech_duration import expected_seconds
 
 MAX_MOVE = 1.5  # s between where a boundary would lie by the text and the pause it moves to

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from narration import audio
 from narration.audio.files import Waveform
-from narration.audio.shape import shape_of
+from narration.audio.shape import ClipShape, shape_of
 from narration.audio.waveform_svg import waveform_path
 from narration.chunking import Chunk
 from narration.chunking.sentences import split_sentences
@@ -22,7 +22,7 @@ from narration.planning import Plan, PlannedChunk
 from narration.rendering import captions
 from narration.rendering.captions import Cue
 from narration.rendering.master import PRESETS, Master, write_master
-from narration.rendering.timeline import ClipShape, Pauses, Timeline, arrange
+from narration.rendering.timeline import Pauses, Timeline, arrange
 from narration.settings import RENDER_SETTINGS, Settings
 from narration.store import AudioClip, Store
 

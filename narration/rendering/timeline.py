@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from narration.contract import SAMPLE_RATE
 
 if TYPE_CHECKING:
+    from narration.audio.shape import ClipShape
     from narration.chunking import Boundary, Chunk
 
 MASTER_RATE = 48_000  # Hz
@@ -20,21 +21,6 @@ TAIL = 0.6  # s of silence after the last
 HEAD_GUARD = 0.06  # s of silence kept before its first sound: onsets rise from below the threshold
 TAIL_GUARD = 0.08  # s kept after its last sound, where words fade
 MAX_LEVELLING = 3.0  # dB, either way, towards the narration's median loudness
-
-
-@dataclass(frozen=True, slots=True)
-class ClipShape:
-    """What arranging needs to know of a clip; positions in clip samples (24 kHz).
-
-    `speech_start` to `speech_end` is where sound is, `pauses` are the silent ranges inside it.
-    `loudness` in LUFS; None where the clip is too short or too quiet to be levelled by it.
-    """
-
-    samples: int
-    speech_start: int
-    speech_end: int
-    pauses: tuple[tuple[int, int], ...]
-    loudness: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Manifests of narrations: `narrations/<id>/manifest.json`, replaced only by a writer who read the one before."""
+"""Manifests of narrations: `narrations/<id>/manifest.json`, replaced only by who read the one before."""
 
 from __future__ import annotations
 

@@ -1,13 +1,7 @@
-"""Missing clips are made: jobs paid, attempts judged, the best kept.
+"""Clips for the chunks that have none: jobs are submitted, attempts judged, the best clip stored.
 
-`synthesis` makes one clip, `candidate` judges an attempt at it, `account` is what the clip has cost so
-far, `job_notes` which job was submitted for it, `continuity` cuts its context from the clip before;
-`budget` says what may still be paid, `tally` what a whole run has made and lost.
+`synthesizer` makes one clip, `candidate` judges an attempt, `clip_history` holds what a clip has cost so
+far, `job_records` which job was submitted for it, `continuity` cuts its context from the clip before;
+`budget` says what may still be spent, `run_state` what a run has made and failed, `progress` and
+`report` what is shown of it.
 """
-
-from narration.synthesis.synthesizer import SynthesizedClip, Synthesizer
-
-__all__ = [
-    "SynthesizedClip",
-    "Synthesizer",
-]
