@@ -19,7 +19,7 @@ from narration.errors import SettingsError
 from narration.settings import read_settings
 from narration.store import open_store
 from narration.store.s3_client import s3_client
-from narration.store.s3_errors import code_of, explained
+from narration.store.s3_errors import code_of, translated_errors
 
 UPLOADS_RULE = "narration-abandoned-uploads"  # followed by the prefix: a bucket may hold several stores
 PROBES_RULE = "narration-probes"
@@ -57,7 +57,7 @@ class Bucket:
 
     def plan(self) -> list[ProvisioningChange]:
         """What differs in the bucket from what the store needs, in the order to apply it."""
-        with explained("look at", self.name):
+        with translated_errors("look at", self.name):
             exists = self._exists()
             return [
                 ProvisioningChange(f"bucket {self.name}", exists, (), self._create),
@@ -68,7 +68,7 @@ class Bucket:
 
     def warnings(self) -> list[str]:
         """Rules of others that would delete what was paid for, in words."""
-        with explained("look at", self.name):
+        with translated_errors("look at", self.name):
             rules = self._read(self._client.get_bucket_lifecycle_configuration, "Rules") or []
         return [
             f"lifecycle rule {rule.get('ID', '(unnamed)')!r} deletes objects below {_scope(rule) or '/'!r}: "
@@ -97,7 +97,7 @@ class Bucket:
         where: Any = (
             {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         )
-        with explained("create", self.name):
+        with translated_errors("create", self.name):
             self._client.create_bucket(Bucket=self.name, **where)
 
     def _private(self) -> list[ProvisioningChange]:
@@ -187,7 +187,7 @@ class Bucket:
         ]
 
     def _save(self, what: str, save: Callable[[], object]) -> None:
-        with explained(f"set the {what} of", self.name):
+        with translated_errors(f"set the {what} of", self.name):
             try:
                 save()
             except ClientError as error:

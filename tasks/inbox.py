@@ -103,10 +103,10 @@ async def reject(store: Store, waiting: WaitingScript | UnreadableScript, error:
 @store_task
 async def count_try(store: Store, waiting: WaitingScript) -> int:
     """Note that a script has failed once more; how often it has by now."""
-    return await asyncio.to_thread(store.script_tries.count_failure, waiting.sha256)
+    return await asyncio.to_thread(store.script_failures.add, waiting.sha256)
 
 
 @store_task
 async def forget_tries(store: Store, waiting: WaitingScript) -> None:
     """Its failures are history: it was narrated, or given up."""
-    await asyncio.to_thread(store.script_tries.forget, waiting.sha256)
+    await asyncio.to_thread(store.script_failures.clear, waiting.sha256)

@@ -9,7 +9,7 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
 from narration.escaping import escape_markdown
-from narration.pruning import Unneeded
+from narration.pruning import UnneededObject
 
 MAX_ROWS = 1_000  # of a table; a browser shows more only with pain
 
@@ -33,7 +33,7 @@ async def show_sweep(outcomes: Mapping[str, str]) -> None:
         await acreate_table_artifact(table=rows, key="sweep", description="Scripts of the inbox")
 
 
-async def show_prune(unneeded: Sequence[Unneeded], *, deleted: bool) -> None:
+async def show_prune(unneeded: Sequence[UnneededObject], *, deleted: bool) -> None:
     """What pruning found."""
     size = sum(entry.info.size for entry in unneeded) / 1e6
     verb = "deleted" if deleted else "would be deleted; run again with `really_delete`"

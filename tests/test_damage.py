@@ -25,7 +25,7 @@ from narration.rendering.timeline import Placement
 from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import ClipSidecar, Store, open_store
-from narration.store.layout import held_key, sidecar_key, tries_key
+from narration.store.layout import failures_key, hold_key, sidecar_key
 from narration.synthesis.budget import budget_for
 from narration.synthesis.continuity import cut_context
 from narration.synthesis.run_state import RunState
@@ -162,8 +162,8 @@ def test_a_note_that_cannot_be_read_stops_neither_pruning_nor_a_sweep(data: byte
     """It says nothing, the other notes hold, and the next one written counts again."""
     store = shelf.store
     store.holds.hold("intact", [digest_of("held")])
-    for key in (held_key("damaged"), tries_key(digest_of("script"))):
+    for key in (hold_key("damaged"), failures_key(digest_of("script"))):
         store._objects.put(key, data, content_type="application/json")
-    assert digest_of("held") in store.holds.held()
-    assert store.script_tries.count_failure(digest_of("script")) >= 1
-    assert store.script_tries.count(digest_of("script")) >= 1
+    assert digest_of("held") in store.holds.held_digests()
+    assert store.script_failures.add(digest_of("script")) >= 1
+    assert store.script_failures.count(digest_of("script")) >= 1

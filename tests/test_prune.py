@@ -119,7 +119,7 @@ async def test_a_file_published_again_is_young_again(shelf: Shelf) -> None:
     grow_old(shelf)
     seen = {entry.info.key: entry.info for entry in find_unneeded(shelf.store, grace=timedelta(days=7))}
     await narrate(narration_id="four", text=FOUR)
-    assert not shelf.store.all_objects.delete_unchanged(seen[first])
+    assert not shelf.store.all_objects.delete_if_unchanged(seen[first])
     assert (shelf.folder / first).exists()
 
 

@@ -16,7 +16,7 @@ from support.plans import empty_tally, plan_of, stored_clip
 from narration.escaping import escape_html
 from narration.manifest import Manifest
 from narration.planning import Plan
-from narration.pruning import Unneeded
+from narration.pruning import UnneededObject
 from narration.store import ObjectInfo, open_store
 from narration.synthesis.progress import Progress, listening
 from narration.synthesis.run_state import RunState
@@ -139,7 +139,7 @@ async def test_no_words_from_outside_become_markup_in_an_artifact(
     await report.show_failure(plan, account, "try again")
     await report.show_summary(open_store(str(tmp_path)), outcome, Manifest.model_construct(files=()))
     await pages.show_sweep({key: HOSTILE})
-    await pages.show_prune([Unneeded(info, "old")], deleted=False)
+    await pages.show_prune([UnneededObject(info, "old")], deleted=False)
     cells = [str(cell) for each in shown for row in each.get("table", ()) for cell in row.values()]
     rendered = [
         MarkdownIt("commonmark").enable("table").render(text)

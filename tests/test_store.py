@@ -34,9 +34,9 @@ from narration.errors import (
     StoreUnavailable,
 )
 from narration.store import JobRecord, Store, atomic, open_store, validate_id
+from narration.store.keys import check_key
 from narration.store.layout import audio_key, job_key, manifest_key, sidecar_key
 from narration.store.lock import exclusive
-from narration.store.objects import check_key
 
 D = digest_of("a clip")
 FLAC = b"fLaC" + bytes(range(256)) * 20
@@ -165,11 +165,11 @@ def test_a_clip_deleted_since_it_was_found_is_damage(store: Store) -> None:
 def test_only_a_damaged_clip_is_discarded(store: Store) -> None:
     """Whoever read a clip before another writer replaced it does not throw the whole one away."""
     put(store)
-    store.clips.discard(D)
+    store.clips.delete_if_damaged(D)
     assert store.clips.find(D) is not None
     _spoil(store, audio_key(D), lambda data: data[:-1] + bytes([data[-1] ^ 1]))
-    store.clips.discard(D)
-    store.clips.discard(D)
+    store.clips.delete_if_damaged(D)
+    store.clips.delete_if_damaged(D)
     assert store.clips.find(D) is None
     assert list(store._objects.list("clips/")) == []
 
@@ -287,7 +287,7 @@ def test_the_inbox_lists_what_waits(store: Store) -> None:
     """Names as people give them, in folders too; hidden files are not scripts."""
     for name in ("inbox/Kapitel 1.md", "inbox/series/two.txt"):
         store._objects.put(name, b"x" * 7, content_type="text/plain")
-    found = store.scripts.inbox()
+    found = store.scripts.list_inbox()
     assert {info.key for info in found} == {"inbox/Kapitel 1.md", "inbox/series/two.txt"}
     assert all(info.size == 7 for info in found)
     assert all(abs(info.modified.timestamp() - time.time()) < 60 for info in found)
@@ -299,7 +299,7 @@ def test_a_rejected_script_moves_with_its_reason(store: Store) -> None:
     for words in (b"first", b"second"):
         store._objects.put("inbox/a/b.md", words, content_type="text/plain")
         moved.append(store.scripts.reject("inbox/a/b.md", "no words in it"))
-        assert store.scripts.inbox() == []
+        assert store.scripts.list_inbox() == []
     assert len(set(moved)) == 2
     for key, words in zip(moved, (b"first", b"second"), strict=True):
         assert key.startswith("rejected/a/b-")
@@ -315,7 +315,7 @@ def test_names_of_any_length_can_be_rejected(store: Store) -> None:
     for name in ("ä" * 110 + ".md", "a." + "b" * 200, "x .md y"):
         store._objects.put(f"inbox/{name}", b"x", content_type="text/plain")
         store.scripts.reject(f"inbox/{name}", "why")
-    assert store.scripts.inbox() == []
+    assert store.scripts.list_inbox() == []
 
 
 def test_only_the_inbox_can_be_rejected(store: Store) -> None:
@@ -379,7 +379,7 @@ def test_a_published_file_is_named_by_its_content(store: Store, tmp_path: Path) 
     two = store.files.publish("intro", source, "narration", ".mp3", "audio/mpeg")
     assert two.key != one.key
     copy = tmp_path / "copy"
-    store.files.fetch(one.key, copy)
+    store._objects.get_file(one.key, copy)
     assert copy.read_bytes() == b"one"
 
 
@@ -398,7 +398,7 @@ def test_a_published_file_that_was_altered_is_made_whole(store: Store, tmp_path:
 def test_a_missing_file_leaves_nothing_behind(store: Store, tmp_path: Path) -> None:
     """A download that fails is typed and leaves no half file."""
     with pytest.raises(Damaged, match="missing"):
-        store.files.fetch("narrations/intro/narration-0.mp3", tmp_path / "copy")
+        store._objects.get_file("narrations/intro/narration-0.mp3", tmp_path / "copy")
     assert not [path for path in tmp_path.iterdir() if path.is_file()]
 
 
@@ -758,7 +758,7 @@ def test_what_a_killed_writer_left_is_never_seen_and_goes_in_time(folder: Path) 
     """A partial file is no object; after a day the next listing deletes it."""
     store = open_store(str(folder))
     put(store)
-    fresh, stale = (atomic.partial_beside(folder / audio_key(D)) for _ in range(2))
+    fresh, stale = (atomic.partial_path(folder / audio_key(D)) for _ in range(2))
     for partial in (fresh, stale):
         partial.write_bytes(b"half")
     long_ago = time.time() - atomic.STALE_SECONDS - 60

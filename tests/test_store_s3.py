@@ -291,7 +291,7 @@ def test_a_spoilt_download_is_read_again(
     proxy.faults.extend([None, fault])  # the size, then the bytes
     assert proxied.scripts.read(key) == FLAC
     proxy.faults.append(fault)
-    proxied.files.fetch(key, tmp_path / "copy")
+    proxied._objects.get_file(key, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == FLAC
 
 
@@ -307,7 +307,7 @@ def test_an_object_altered_behind_our_back_is_damage(place: Place, tmp_path: Pat
     with pytest.raises(Damaged, match="SHA-256"):
         store.scripts.read(key)
     with pytest.raises(Damaged, match="SHA-256"):
-        store.files.fetch(key, tmp_path / "copy")
+        store._objects.get_file(key, tmp_path / "copy")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -318,7 +318,7 @@ def test_objects_of_other_programs_are_read(place: Place) -> None:
     client = plain_client(place.env["AWS_ENDPOINT_URL"])
     client.put_object(Bucket=BUCKET, Key=f"{prefix}/inbox/", Body=b"")  # what a console makes as a folder
     client.put_object(Bucket=BUCKET, Key=f"{prefix}/inbox/Kapitel 1 über.md", Body=b"words")
-    assert [info.key for info in store.scripts.inbox()] == ["inbox/Kapitel 1 über.md"]
+    assert [info.key for info in store.scripts.list_inbox()] == ["inbox/Kapitel 1 über.md"]
     assert store.scripts.read("inbox/Kapitel 1 über.md") == b"words"
     assert store._objects.sha256("inbox/Kapitel 1 über.md") == digest_of("words")
 
@@ -338,7 +338,7 @@ def test_our_own_write_is_no_lost_race(proxy: FaultProxy, proxied: Store, first:
 
 def test_another_ones_write_in_between_is_a_lost_race(proxy: FaultProxy, proxied: Store) -> None:
     """The same, but somebody else wrote in the meantime."""
-    other = Store(s3.S3Objects(plain_client(server(STRICT)), BUCKET, _prefix(proxied.location)))
+    other = Store(s3.S3ObjectStore(plain_client(server(STRICT)), BUCKET, _prefix(proxied.location)))
     etag = proxied.manifests.replace("intro", b"1", if_match=None)
 
     def other_writes(handler: Handler, forward: Forward) -> None:
@@ -355,7 +355,7 @@ def test_another_ones_write_in_between_is_a_lost_race(proxy: FaultProxy, proxied
 
 def test_the_same_bytes_by_another_are_a_lost_race_too(proxy: FaultProxy, proxied: Store) -> None:
     """Two that read 5 and write 6 made one change, not two: the second is told."""
-    other = Store(s3.S3Objects(plain_client(server(STRICT)), BUCKET, _prefix(proxied.location)))
+    other = Store(s3.S3ObjectStore(plain_client(server(STRICT)), BUCKET, _prefix(proxied.location)))
     etag = proxied.manifests.replace("counter", b"5", if_match=None)
 
     def other_writes(handler: Handler, forward: Forward) -> None:
@@ -444,7 +444,7 @@ def test_a_large_file_goes_up_in_parts_and_comes_back(place: Place, big: Path, t
     """Whole, with its type, and without a trace of the parts."""
     store = place.open()
     published = store.files.publish("intro", big, "narration", ".wav", "audio/wav")
-    store.files.fetch(published.key, tmp_path / "copy")
+    store._objects.get_file(published.key, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == big.read_bytes()
     key = f"{_prefix(place.url)}/{published.key}"
     told = plain_client(place.env["AWS_ENDPOINT_URL"]).head_object(Bucket=BUCKET, Key=key)
@@ -459,7 +459,7 @@ def test_a_part_that_is_cut_is_sent_again(
     """A connection lost in the middle of an upload costs that part, not the file."""
     proxy.faults.extend([None, None, None, cut_upload, None, cut_upload])
     published = proxied.files.publish("intro", big, "narration", ".wav", "audio/wav")
-    proxied.files.fetch(published.key, tmp_path / "copy")
+    proxied._objects.get_file(published.key, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == big.read_bytes()
 
 
@@ -587,7 +587,7 @@ def test_listing_goes_on_over_pages(place: Place, monkeypatch: pytest.MonkeyPatc
     store = place.open()
     keys = {store.scripts.put(str(n).encode(), ".md") for n in range(7)}
     objects = store._objects
-    assert isinstance(objects, s3.S3Objects)
+    assert isinstance(objects, s3.S3ObjectStore)
     pages = objects._client.get_paginator
 
     class Small:

@@ -23,7 +23,7 @@ from flows.narrate import narrate
 from flows.sweep import sweep
 from narration.errors import ChunksFailed, EndpointRefused, SettingsError
 from narration.script import Script, parse_script
-from narration.store.s3_conditions import DIGEST
+from narration.store.s3_conditions import SHA256_METADATA
 from tasks.cancelling import cancel_jobs
 
 pytestmark = FLOWS_HERE
@@ -82,7 +82,7 @@ async def test_a_bad_script_is_put_aside_and_blocks_nothing(shelf: Shelf) -> Non
         assert outcome.startswith("rejected to rejected/")
     for said in ("1-binary.md", "2-silent.md", "would be narrated as good-draft, and so is inbox/good.md"):
         assert said in reasons(shelf)
-    assert [info.key for info in shelf.store.scripts.inbox()] == ["inbox/good.md"]
+    assert [info.key for info in shelf.store.scripts.list_inbox()] == ["inbox/good.md"]
     assert await sweep() == {}
 
 
@@ -154,7 +154,7 @@ async def test_a_script_that_the_store_does_not_give_is_left_alone(monkeypatch: 
     prefix = place.url.partition(f"{BUCKET}/")[2]
     client = plain_client(server("moto"))
     altered, good = f"{prefix}/inbox/1-altered.md", f"{prefix}/inbox/2-good.md"
-    client.put_object(Bucket=BUCKET, Key=altered, Body=b"Other words.", Metadata={DIGEST: "0" * 64})
+    client.put_object(Bucket=BUCKET, Key=altered, Body=b"Other words.", Metadata={SHA256_METADATA: "0" * 64})
     client.put_object(Bucket=BUCKET, Key=good, Body=WORDS.format("S3").encode())
     outcomes = await sweep(settle_seconds=0)
     assert outcomes["inbox/2-good.md"] == "narrated as 2-good-draft"
@@ -180,7 +180,7 @@ async def test_wrong_settings_are_no_scripts_fault(
     monkeypatch.setenv(name, value)
     with pytest.raises(error):
         await sweep()
-    assert len(shelf.store.scripts.inbox()) == 2
+    assert len(shelf.store.scripts.list_inbox()) == 2
     assert not (shelf.folder / "rejected").exists()
     assert not (shelf.folder / "tries").exists()
 

@@ -43,7 +43,7 @@ def find_waiting_scripts(
     A script counts as narrated when any narration in the current voice and model is made of
     its bytes; a narration's own id is made of its file's name.
     """
-    settled = [info for info in store.scripts.inbox() if _age(info) >= timedelta(seconds=settle_seconds)]
+    settled = [info for info in store.scripts.list_inbox() if _age(info) >= timedelta(seconds=settle_seconds)]
     if not settled:
         return []
     voice = choose_voice(store, settings)

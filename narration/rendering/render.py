@@ -150,7 +150,7 @@ def _fetch(plan: Plan, clips: Mapping[str, AudioClip], store: Store, folder: Pat
         try:
             path.write_bytes(store.clips.read(clip))
         except Damaged as error:
-            store.clips.discard(clip.digest)
+            store.clips.delete_if_damaged(clip.digest)
             return error
         return path
 

@@ -1,29 +1,30 @@
-"""Every stored object, to be listed and deleted by pruning."""
+"""Stored objects of every kind, by key: pruning lists and deletes them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
 
-from narration.store.objects import ObjectInfo, StoreCollection
+from narration.store.collection import StoreCollection
+from narration.store.objects import ObjectInfo
 
 
 class AllObjects(StoreCollection):
-    """Objects of every kind, by key."""
+    """Every stored object, whatever collection it belongs to."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object of one kind."""
+        """Every object whose key starts with `prefix`, one of the layout's prefixes."""
         return self._objects.list(prefix)
 
-    def delete_unchanged(self, seen: ObjectInfo) -> bool:
-        """Delete an object for good unless it was written again since it was `seen`; whether it is gone."""
-        now = self._objects.head(seen.key)
-        # Some S3 servers list milliseconds, and answer for a single object in whole seconds.
-        if now is not None and _second(now.modified) == _second(seen.modified):
-            self._objects.delete(seen.key)
+    def delete_if_unchanged(self, listed: ObjectInfo) -> bool:
+        """Delete an object unless it was written since it was `listed`; return whether it is gone."""
+        current = self._objects.head(listed.key)
+        # Some S3 servers list times in milliseconds but report a single object's time in whole seconds.
+        if current is not None and _whole_second(current.modified) == _whole_second(listed.modified):
+            self._objects.delete(listed.key)
             return True
-        return now is None
+        return current is None
 
 
-def _second(moment: datetime) -> datetime:
-    return moment.replace(microsecond=0)
+def _whole_second(time: datetime) -> datetime:
+    return time.replace(microsecond=0)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, on Linux, macOS and Windows."""
+"""Atomic file writes on Linux, macOS and Windows: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-STALE_SECONDS = 86_400  # after which a partial file has no writer any more
+STALE_SECONDS = 86_400  # a partial file this old belongs to a writer that died
 
-_PARTIAL = ".part"
-_SHARING_TRIES = 10  # in about a second
+_PARTIAL_SUFFIX = ".part"
+_SHARING_TRIES = 10  # within about a second
 
 
-def place(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, and put it there once it is on the disk.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` with the path of a partial file beside `path`, flush it to disk and rename it to `path`.
 
-    Whoever dies half way leaves a partial file behind: hidden, and known by `is_partial`.
+    A writer that is killed leaves the partial file behind: hidden, and recognized by `is_partial`.
     """
     _make_folder(path.parent)
-    partial = partial_beside(path)
+    partial = partial_path(path)
     try:
         write(partial)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        patiently(lambda: partial.replace(path))
+        retry_while_in_use(lambda: partial.replace(path))
         _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def partial_beside(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
     """Return a new hidden name in the folder of `path`, for a file that is being written."""
-    return path.with_name(f".{secrets.token_hex(8)}{_PARTIAL}")
+    return path.with_name(f".{secrets.token_hex(8)}{_PARTIAL_SUFFIX}")
 
 
 def is_partial(name: str) -> bool:
-    """Whether a file of this name is one that was being written."""
-    return name.startswith(".") and name.endswith(_PARTIAL)
+    """Whether `name` is one that `partial_path` makes."""
+    return name.startswith(".") and name.endswith(_PARTIAL_SUFFIX)
 
 
-def drop_if_stale(partial: Path) -> None:
-    """Delete a partial file that nobody has written to for a day."""
+def delete_if_stale(partial: Path) -> None:
+    """Delete a partial file that has not been written to for a day."""
     try:
         if time.time() - partial.stat().st_mtime > STALE_SECONDS:
             partial.unlink()
     except OSError:
-        return  # deleted by another, or not ours to delete: it stays unseen either way
+        return  # deleted by another process, or not permitted: a partial file is never listed anyway
 
 
-def patiently(action: Callable[[], T]) -> T:
-    """Do `action`, again where it is refused: Windows refuses while somebody has the file open."""
-    for tried in range(1, _SHARING_TRIES):
+def retry_while_in_use(operation: Callable[[], T]) -> T:
+    """Call `operation`, again on `PermissionError`: on Windows, a file that another process has open."""
+    for attempt in range(1, _SHARING_TRIES):
         try:
-            return action()
+            return operation()
         except PermissionError:
-            time.sleep(0.02 * tried)
-    return action()
+            time.sleep(0.02 * attempt)
+    return operation()
 
 
 def _make_folder(path: Path) -> None:
@@ -71,7 +71,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Make a rename outlast a power cut; Windows has no such call and needs none."""
+    """Flush a folder to disk, so that a rename in it survives a power cut; Windows has no such call."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,19 +1,19 @@
-"""Records of submitted jobs: the nearest thing to the idempotency key that the endpoint lacks."""
+"""Records of submitted jobs: by them a later run finds a job again instead of submitting a second one."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from narration.contract import Sha256
 from narration.errors import Damaged
-from narration.store.clips import UtcTime
-from narration.store.layout import JOBS, job_key
-from narration.store.objects import PARALLEL_READS, StoreCollection
+from narration.store.clip_sidecar import UtcTime
+from narration.store.collection import StoreCollection
+from narration.store.layout import JOBS, digest_from_key, job_key
+from narration.store.objects import JSON_CONTENT_TYPE, PARALLEL_REQUESTS
 
 
 class JobRecord(BaseModel):
@@ -32,10 +32,10 @@ class JobRecord(BaseModel):
 
 
 class JobCollection(StoreCollection):
-    """One record for each clip that was asked for and not stored yet."""
+    """Job records by the digest of the clip they are for; a record is deleted once its clip is stored."""
 
     def find(self, digest: str) -> JobRecord | None:
-        """Return the record of the clip's job; one that cannot be read is as good as none."""
+        """Return the record of the clip's job; None where there is none that can be read."""
         try:
             stored = self._objects.get(job_key(digest))
             record = JobRecord.model_validate_json(stored.data) if stored else None
@@ -44,23 +44,23 @@ class JobCollection(StoreCollection):
         return record if record is not None and record.digest == digest else None
 
     def put(self, record: JobRecord) -> None:
-        """Remember a job in place of the one before it."""
+        """Store a record, replacing the one of an earlier job for the clip."""
         data = record.model_dump_json().encode()
-        self._objects.put(job_key(record.digest), data, content_type="application/json")
+        self._objects.put(job_key(record.digest), data, content_type=JSON_CONTENT_TYPE)
 
     def delete(self, digest: str) -> None:
-        """Forget the clip's job."""
+        """Delete the record of the clip's job."""
         self._objects.delete(job_key(digest))
 
     def delete_many(self, digests: Collection[str]) -> None:
-        """Forget the jobs of these clips, which are stored: who is killed before forgetting leaves them."""
+        """Delete the records of these clips' jobs, which a run that was killed may have left behind."""
         for info in list(self._objects.list(JOBS)):
-            if PurePosixPath(info.key).stem in digests:
+            if digest_from_key(info.key) in digests:
                 self._objects.delete(info.key)
 
     def list(self) -> Iterator[JobRecord]:
-        """Every job on record, in no particular order."""
-        digests = [PurePosixPath(info.key).stem for info in self._objects.list(JOBS)]
-        with ThreadPoolExecutor(PARALLEL_READS, "list-jobs") as pool:
-            found = list(pool.map(self.find, digests))
-        return (record for record in found if record is not None)
+        """Every record that can be read, in no particular order."""
+        digests = [digest_from_key(info.key) for info in self._objects.list(JOBS)]
+        with ThreadPoolExecutor(PARALLEL_REQUESTS, "list-jobs") as pool:
+            records = list(pool.map(self.find, digests))
+        return (record for record in records if record is not None)

@@ -1,30 +1,30 @@
-"""Manifests of narrations: `narrations/<id>/manifest.json`, replaced only by who read the one before."""
+"""Manifests of narrations: each is replaced only by a writer who read the version before."""
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from narration.store.layout import NARRATIONS, is_slug, manifest_key
-from narration.store.objects import StoreCollection
+from narration.store.collection import StoreCollection
+from narration.store.layout import MANIFEST_NAME, NARRATIONS, is_slug, manifest_key
+from narration.store.objects import JSON_CONTENT_TYPE, StoredObject
 
 
 class ManifestCollection(StoreCollection):
-    """The published manifest of each narration, as bytes; `narration.manifest` reads and writes them."""
+    """The manifest of each narration, as bytes; `narration.manifest` parses and writes them."""
 
-    def read(self, narration_id: str) -> tuple[bytes, str] | None:
-        """Return the manifest's bytes and its etag for `replace_manifest`, or None."""
-        stored = self._objects.get(manifest_key(narration_id))
-        return None if stored is None else (stored.data, stored.etag)
+    def read(self, narration_id: str) -> StoredObject | None:
+        """Return the manifest's bytes and the etag to `replace` it by, or None."""
+        return self._objects.get(manifest_key(narration_id))
 
     def replace(self, narration_id: str, data: bytes, *, if_match: str | None) -> str:
-        """Replace the manifest that has the etag `if_match`, or write the first (None); return the new etag.
+        """Replace the manifest that has the etag `if_match`, or write the first one (None).
 
-        Raises `ManifestConflict` when somebody else wrote it since.
+        Returns the new etag. Raises `ManifestConflict` when another writer replaced it since it was read.
         """
         return self._objects.put(
             manifest_key(narration_id),
             data,
-            content_type="application/json",
+            content_type=JSON_CONTENT_TYPE,
             if_match=if_match,
             if_none_match=if_match is None,
         )
@@ -32,5 +32,5 @@ class ManifestCollection(StoreCollection):
     def ids(self) -> list[str]:
         """Return the ids of all narrations that have a manifest, sorted."""
         keys = (PurePosixPath(info.key) for info in self._objects.list(NARRATIONS))
-        ids = {key.parent.name for key in keys if key.name == "manifest.json" and len(key.parts) == 3}
+        ids = {key.parent.name for key in keys if key.name == MANIFEST_NAME and len(key.parts) == 3}
         return sorted(filter(is_slug, ids))

@@ -1,4 +1,4 @@
-"""Published files of narrations: masters, captions and pages, named by their content."""
+"""Published files of narrations: masters, captions and review pages, named by their content."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from narration.store.collection import StoreCollection
 from narration.store.layout import published_key
-from narration.store.objects import StoreCollection
 
-YOUNG = timedelta(hours=1)  # pruning leaves alone what was written within it
+REWRITE_AFTER = timedelta(hours=1)  # much shorter than the time that pruning leaves a superseded file alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,33 +23,28 @@ class PublishedFile:
 
 
 class PublishedFileCollection(StoreCollection):
-    """The files that manifests name; none is ever overwritten with other content."""
+    """The files that manifests name; other content has another name, so none is overwritten with it."""
 
     def publish(
         self, narration_id: str, path: Path, stem: str, suffix: str, content_type: str
     ) -> PublishedFile:
-        """Publish the file at `path` under a name made of its content, unless it is there already.
+        """Store the file at `path` as `<stem>-<its SHA-256><suffix>`, unless it was stored within an hour.
 
-        A published file is never overwritten with other content, which would have another name.
-        One that has been there for a while is written again: it may have been superseded, and
-        old enough for pruning to take it away at this moment.
+        A file that was stored earlier is written again, which renews its time: it may have been
+        superseded long ago, and pruning deletes only files whose time is unchanged since it looked.
         """
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         published = PublishedFile(
             published_key(narration_id, stem, sha256, suffix), sha256, path.stat().st_size
         )
-        there = self._objects.head(published.key)
-        young = there is not None and datetime.now(UTC) - there.modified < YOUNG
-        if not (young and self._objects.sha256(published.key) == sha256):
+        stored = self._objects.head(published.key)
+        is_recent = stored is not None and datetime.now(UTC) - stored.modified < REWRITE_AFTER
+        if not (is_recent and self._objects.sha256(published.key) == sha256):
             self._objects.put_file(published.key, path, content_type=content_type)
         return published
 
     def has(self, key: str, size: int) -> bool:
-        """Whether the published file is there with its size in bytes."""
+        """Whether a published file is stored under `key` and has `size` bytes."""
         info = self._objects.head(key)
         return info is not None and info.size == size
-
-    def fetch(self, key: str, path: Path) -> None:
-        """Write a published file to `path`; raises `Damaged` when it is missing or altered."""
-        self._objects.get_file(key, path)

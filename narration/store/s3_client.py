@@ -1,4 +1,4 @@
-"""The way into S3: boto3's usual settings, made patient, parallel and fit for servers that are not AWS."""
+"""The boto3 client for S3, with timeouts, retries and settings that servers other than AWS need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from narration.errors import SettingsError
-from narration.store.objects import PARALLEL_READS
+from narration.store.objects import PARALLEL_REQUESTS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -21,27 +21,27 @@ ATTEMPTS = 5  # of one request, with backoff between them, on 5xx, throttling an
 
 
 def s3_client() -> S3Client:
-    """Make a client, safe to share between threads; touches no network.
+    """Return a client that threads may share; makes no request.
 
-    Credentials, region (`AWS_REGION`) and endpoint (`AWS_ENDPOINT_URL`) come from the environment,
-    the AWS files or the machine's role. At an endpoint of one's own, buckets are addressed by path.
+    boto3 reads credentials, region (`AWS_REGION`) and endpoint (`AWS_ENDPOINT_URL`) from the environment,
+    the AWS files or the machine's role. At an endpoint other than AWS, buckets are addressed by path.
     Raises `SettingsError` for settings that boto3 cannot read.
     """
     config = Config(
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
-        max_pool_connections=PARALLEL_READS + 16,
+        max_pool_connections=PARALLEL_REQUESTS + 16,
         signature_version="s3v4",
-        # Several servers that are not AWS refuse the newer checksums that are boto3's default.
-        # The signature covers the bytes on their way there, a SHA-256 in the metadata back.
+        # Several servers other than AWS refuse the newer checksums that are boto3's default. The request's
+        # signature protects an upload, the SHA-256 in the object's metadata protects a download.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         tcp_keepalive=True,
     )
     try:
         session = boto3.session.Session()
-        # boto3 alone among Amazon's SDKs does not know AWS_REGION.
+        # Of Amazon's SDKs, boto3 is the only one that does not read AWS_REGION.
         region = os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
         client: S3Client = session.client("s3", config=config, region_name=region)
     except (BotoCoreError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""What boto3 raises, as what it means to a person: try again, or mend this.
+"""boto3's errors, translated into `StoreUnavailable` and `StoreRefused` with a cause and a remedy.
 
-Messages are made here from the error's code alone: what servers and botocore say may hold
+Messages are made from the error's code alone, since the texts of servers and of botocore may contain
 key ids, tokens or signed URLs.
 """
 
@@ -17,7 +17,7 @@ from narration.errors import StoreError, StoreRefused, StoreUnavailable
 _KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 _PERMISSIONS = (
     "allow these keys s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket there; "
-    "without the last, S3 calls every object that is not there yet forbidden"
+    "without s3:ListBucket, S3 answers 403 for every object that does not exist"
 )
 _REGION = "set AWS_REGION to the bucket's region"
 _ROOM = "free some, raise the quota, or set NARRATION_STORE to another bucket"
@@ -29,7 +29,7 @@ _REFUSALS: dict[str, tuple[str, str]] = {
     ),
     "AccessDenied": ("access is denied", _PERMISSIONS),
     "AllAccessDisabled": ("access is denied", _PERMISSIONS),
-    "AccountProblem": ("the account is suspended", "settle it with the provider"),
+    "AccountProblem": ("the account is suspended", "ask the provider"),
     "InvalidAccessKeyId": ("the access key id is unknown", f"{_KEYS}, of this provider and account"),
     "SignatureDoesNotMatch": ("the secret key does not belong to the access key id", _KEYS),
     "ExpiredToken": ("the credentials have expired", "sign in again, or renew the session token"),
@@ -37,7 +37,7 @@ _REFUSALS: dict[str, tuple[str, str]] = {
     "TokenRefreshRequired": ("the credentials have expired", "sign in again, or renew the session token"),
     "InvalidToken": (
         "the session token is not valid",
-        f"{_KEYS}, and AWS_SESSION_TOKEN only with temporary ones",
+        f"{_KEYS}, and AWS_SESSION_TOKEN only with temporary keys",
     ),
     "RequestTimeTooSkewed": ("this machine's clock is wrong", "set the clock"),
     "PermanentRedirect": ("the bucket is in another region", _REGION),
@@ -47,9 +47,9 @@ _REFUSALS: dict[str, tuple[str, str]] = {
     "QuotaExceeded": ("there is no room left", _ROOM),
     "XMinioStorageFull": ("there is no room left", _ROOM),
     "XMinioAdminBucketQuotaExceeded": ("there is no room left", _ROOM),
-    "EntityTooLarge": ("the object is larger than the server takes", "raise its limit"),
-    "InvalidBucketName": ("the server takes no bucket of that name", "correct NARRATION_STORE"),
-    # A HEAD answer has no body and so no code but its status.
+    "EntityTooLarge": ("the object is larger than the server accepts", "raise the server's limit"),
+    "InvalidBucketName": ("the server does not accept the bucket's name", "correct NARRATION_STORE"),
+    # The answer to a HEAD request has no body, so its HTTP status stands for the code.
     "301": ("the bucket is in another region", _REGION),
     "307": ("the bucket is in another region", _REGION),
     "400": ("the request was refused", "check AWS_ENDPOINT_URL, AWS_REGION and the session token"),
@@ -59,9 +59,9 @@ _REFUSALS: dict[str, tuple[str, str]] = {
 }
 
 MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
-"""Codes by which a server says that there is no such object."""
+"""Error codes for an object that does not exist."""
 
-_PASSING_CODES = frozenset(
+_TRANSIENT_CODES = frozenset(
     {
         "ConditionalRequestConflict",
         "InternalError",
@@ -85,7 +85,7 @@ _NO_CREDENTIALS = (
     boto.SSOError,
     boto.LoginError,
 )
-_CONNECTION = (
+_CONNECTION_ERRORS = (
     boto.ConnectionError,
     boto.HTTPClientError,
     boto.IncompleteReadError,
@@ -94,7 +94,7 @@ _CONNECTION = (
 
 
 def code_of(error: ClientError) -> str:
-    """Return the server's error code, or the HTTP status where it gave none."""
+    """Return the server's error code, or the HTTP status where the answer has no code."""
     return str(error.response.get("Error", {}).get("Code") or status_of(error))
 
 
@@ -104,37 +104,39 @@ def status_of(error: ClientError) -> int:
 
 
 @contextmanager
-def explained(action: str, location: str) -> Iterator[None]:
-    """Raise what boto3 raises inside as `StoreUnavailable` or `StoreRefused`, with a remedy."""
+def translated_errors(action: str, location: str) -> Iterator[None]:
+    """Raise boto3's errors of the block as `StoreUnavailable` or `StoreRefused`, with a remedy."""
     try:
         yield
     except ClientError as error:
-        raise _explain_answer(error, f"cannot {action} {location}") from None
+        raise _translate_client_error(error, f"cannot {action} {location}") from None
     except BotoCoreError as error:
-        raise _explain_trouble(error, f"cannot {action} {location}") from None
+        raise _translate_botocore_error(error, f"cannot {action} {location}") from None
     except RecursionError:
-        # Redirected without being told the region, botocore asks for it, is redirected, asks for it...
+        # Redirected without the region's name, botocore asks for the region, is redirected again, and so on.
         reason, remedy = _REFUSALS["PermanentRedirect"]
         raise StoreRefused(f"cannot {action} {location}: {reason}", remedy=remedy) from None
 
 
-def _explain_answer(error: ClientError, subject: str) -> StoreError:
+def _translate_client_error(error: ClientError, subject: str) -> StoreError:
     code, status = code_of(error), status_of(error)
     if code in _REFUSALS:
         reason, remedy = _REFUSALS[code]
         region = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
         if remedy is _REGION and region and region.replace("-", "").isalnum():
             reason = f"{reason}, {region}"
-        return StoreRefused(f"{subject}: {reason} ({_plain(code)})", remedy=remedy)
-    if code in _PASSING_CODES or status >= 500 or status == 429:
-        return StoreUnavailable(f"{subject}: the server answered {status} {_plain(code)}", remedy="try again")
+        return StoreRefused(f"{subject}: {reason} ({_printable(code)})", remedy=remedy)
+    if code in _TRANSIENT_CODES or status >= 500 or status == 429:
+        return StoreUnavailable(
+            f"{subject}: the server answered {status} {_printable(code)}", remedy="try again"
+        )
     return StoreRefused(
-        f"{subject}: the server answered {status} {_plain(code)}",
+        f"{subject}: the server answered {status} {_printable(code)}",
         remedy="check NARRATION_STORE, AWS_ENDPOINT_URL and the credentials",
     )
 
 
-def _explain_trouble(error: BotoCoreError, subject: str) -> StoreError:
+def _translate_botocore_error(error: BotoCoreError, subject: str) -> StoreError:
     kind = type(error).__name__
     if isinstance(error, _NO_CREDENTIALS):
         return StoreRefused(f"{subject}: no usable credentials ({kind})", remedy=_KEYS)
@@ -143,13 +145,13 @@ def _explain_trouble(error: BotoCoreError, subject: str) -> StoreError:
             f"{subject}: the server's certificate is not trusted ({kind})",
             remedy="correct AWS_ENDPOINT_URL, or name the authority's certificates in AWS_CA_BUNDLE",
         )
-    if isinstance(error, _CONNECTION):
+    if isinstance(error, _CONNECTION_ERRORS):
         return StoreUnavailable(
             f"{subject}: no answer ({kind})", remedy="check the network and AWS_ENDPOINT_URL, and try again"
         )
     return StoreRefused(f"{subject}: {kind}", remedy="check NARRATION_STORE and the AWS settings")
 
 
-def _plain(code: str) -> str:
-    """Return a server's code fit for a log line."""
+def _printable(code: str) -> str:
+    """Return the letters and digits of a server's error code, at most 60."""
     return "".join(c for c in code if c.isascii() and c.isalnum())[:60]

@@ -1,16 +1,17 @@
-"""Voices as stored: a sample named by its content, and what is known of the voice, replaced last."""
+"""Stored voices: each a sample named by its content, and a description, written last."""
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
 
 from narration.errors import Damaged
-from narration.store.layout import VOICES, is_slug, sample_key, voice_key
-from narration.store.objects import StoreCollection
+from narration.store.collection import StoreCollection
+from narration.store.layout import VOICE_NAME, VOICES, is_slug, sample_key, voice_key
+from narration.store.objects import JSON_CONTENT_TYPE, StoredObject
 
 
 class VoiceCollection(StoreCollection):
-    """The bytes of voices; what they mean is known to `narration.voices`."""
+    """Samples and descriptions of voices, as bytes; `narration.voices` parses and writes them."""
 
     def put_sample(self, name: str, sha256: str, data: bytes, *, suffix: str, content_type: str) -> str:
         """Store a sample of the voice `name` and return its key."""
@@ -25,17 +26,19 @@ class VoiceCollection(StoreCollection):
             raise Damaged(f"{self._objects.location}/{key} is missing", remedy="add the voice again")
         return stored.data
 
-    def read(self, name: str) -> tuple[bytes, str] | None:
-        """Return what is known of the voice `name`, and its etag, or None."""
-        stored = self._objects.get(voice_key(name))
-        return None if stored is None else (stored.data, stored.etag)
+    def read(self, name: str) -> StoredObject | None:
+        """Return the description of the voice `name` and the etag to `replace` it by, or None."""
+        return self._objects.get(voice_key(name))
 
     def replace(self, name: str, data: bytes, *, if_match: str | None) -> None:
-        """Replace what is known of a voice, or write the first (None), like a manifest."""
+        """Replace the description that has the etag `if_match`, or write the first one (None).
+
+        Raises `ManifestConflict` when another writer replaced it since it was read.
+        """
         self._objects.put(
             voice_key(name),
             data,
-            content_type="application/json",
+            content_type=JSON_CONTENT_TYPE,
             if_match=if_match,
             if_none_match=if_match is None,
         )
@@ -43,6 +46,4 @@ class VoiceCollection(StoreCollection):
     def names(self) -> list[str]:
         """Return the names of all voices, sorted."""
         keys = (PurePosixPath(info.key) for info in self._objects.list(VOICES))
-        return sorted(
-            key.parent.name for key in keys if key.name == "voice.json" and is_slug(key.parent.name)
-        )
+        return sorted(key.parent.name for key in keys if key.name == VOICE_NAME and is_slug(key.parent.name))

@@ -218,7 +218,7 @@ class Synthesizer:
             flac = await self._in_thread(lambda: self._store.clips.read(clip))
         except Damaged:
             # Its size was right, so that no plan noticed: gone, it is made again by the next one.
-            await self._in_thread(lambda: self._store.clips.discard(previous))
+            await self._in_thread(lambda: self._store.clips.delete_if_damaged(previous))
             raise
         return await self._in_thread(lambda: cut_context(flac, clip.sidecar.text))
 

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 @contextmanager
 def full_disk() -> Iterator[None]:
     """A store in a folder takes one clip, and half of each further one."""
-    clips, place = count(), atomic.place
+    clips, write_atomically = count(), atomic.write_atomically
 
     def full(path: Path, write: Callable[[Path], object]) -> None:
-        place(path, _half_then_no_room if path.suffix == ".flac" and next(clips) else write)
+        write_atomically(path, _half_then_no_room if path.suffix == ".flac" and next(clips) else write)
 
     with pytest.MonkeyPatch.context() as disk:
-        disk.setattr("narration.store.folder.place", full)
+        disk.setattr("narration.store.folder.write_atomically", full)
         yield
 
 

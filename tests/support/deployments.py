@@ -21,7 +21,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from narration.store import Store, open_store
-from narration.store.s3 import S3Objects
+from narration.store.s3 import S3ObjectStore
 from support.postgres import running_postgres
 from support.prefect_servers import prefect_env, running_server, running_worker
 from support.stores import BUCKET, aws_env, plain_client, server
@@ -162,7 +162,7 @@ def deploy(stack: ExitStack, setting: Setting, home: Path) -> Deployed:
         "NARRATION_CONCURRENCY": str(SLOTS),
     }
     http = stack.enter_context(httpx.Client(base_url=setting.api_url, timeout=60))
-    store = Store(S3Objects(plain_client(server("moto")), BUCKET, "deployed"))
+    store = Store(S3ObjectStore(plain_client(server("moto")), BUCKET, "deployed"))
     made = Deployed(setting.api_url, env, setting.endpoint, home, http, store)
     for arguments, cwd in (
         (["-m", "infra.prefect_setup"], home),

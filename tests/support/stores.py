@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from narration.store import ClipSidecar, Store, open_store, s3_client
-from narration.store.s3 import S3Objects
+from narration.store.s3 import S3ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -56,7 +56,7 @@ class Place:
         if not self.env:
             return open_store(self.url)
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
-        return Store(S3Objects(_client(*self.env.items()), bucket, prefix))
+        return Store(S3ObjectStore(_client(*self.env.items()), bucket, prefix))
 
 
 def aws_env(endpoint: str, keys: tuple[str, str] = WRITER) -> dict[str, str]:
