@@ -40,6 +40,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "runpod": ("gpu_worker.handler", "infra"),
     "prefect": ("flows", "tasks", "infra"),
     "espeakng_loader": ("gpu_worker",),
+    "filelock": ("narration.store.lock",),
     "rich": ("flows.cli.terminal",),
     "markdown_it": ("narration.script.markdown", "narration.script.footnotes"),
     "pydantic_settings": ("narration.settings", "gpu_worker.settings"),

@@ -36,7 +36,6 @@ from narration.errors import (
 from narration.store import JobRecord, Store, atomic, open_store, validate_id
 from narration.store.keys import check_key
 from narration.store.layout import audio_key, job_key, manifest_key, sidecar_key
-from narration.store.lock import exclusive
 
 D = digest_of("a clip")
 FLAC = b"fLaC" + bytes(range(256)) * 20
@@ -785,31 +784,6 @@ def test_a_file_in_use_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPat
     assert len(refused) == 2
     monkeypatch.undo()
     assert store.manifests.read("intro") is not None
-
-
-def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
-    """A process killed while it holds the lock blocks nobody."""
-    lock = tmp_path / ".lock"
-    code = (
-        "import sys, time; from pathlib import Path; from narration.store.lock import exclusive\n"
-        "with exclusive(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(StoreUnavailable, match="another writer"), exclusive(lock, wait_seconds=0.2):
-        pass
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
-    with exclusive(lock, wait_seconds=2):
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock"]
-
-
-def test_no_lock_is_a_refusal(tmp_path: Path) -> None:
-    """Where no lock can be had, no manifest is replaced on luck."""
-    with pytest.raises(StoreRefused, match="cannot lock"), exclusive(tmp_path / "missing" / ".lock"):
-        pass
 
 
 def test_a_folder_store_needs_no_boto3(folder: Path) -> None:

@@ -1,46 +1,50 @@
-"""A lock between processes on any system, which the operating system frees when its holder dies."""
+"""The lock that lets one writer at a time replace an object in a folder, among threads and processes."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from narration.errors import StoreRefused, StoreUnavailable
 
 WAIT_SECONDS = 30.0
 
+_POLL_SECONDS = 0.01  # about as long as a writer holds the lock
+
 
 @contextmanager
 def exclusive(path: Path, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
-    """Hold the lock named by the file at `path`, which stays behind, empty.
+    """Hold the lock on the file at `path`, which is created where it is missing and never deleted.
 
-    SQLite's file lock serves here because it is the one in the standard library that works
-    alike on Linux, macOS and Windows, between threads too, and is gone with its process: a
-    lock file made with O_EXCL outlives a killed writer, and judging its age is a race.
+    The operating system holds the lock (flock, LockFileEx) and releases it when the process dies. A
+    file system that has no such locks is refused: filelock's substitute, a file that a holder creates and
+    deletes, would outlive a killed holder.
 
-    Raises `StoreUnavailable` after `wait_seconds`, `StoreRefused` where no lock can be had.
+    Raises `StoreUnavailable` when another writer holds the lock for `wait_seconds`, `StoreRefused` where
+    the file cannot be locked.
     """
-    try:
-        connection = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None)
-    except sqlite3.OperationalError as error:
-        raise _refusal(path, error) from None
-    with closing(connection):
-        try:
-            connection.execute("PRAGMA journal_mode=OFF")  # nothing is ever written, or left behind
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                raise StoreUnavailable(
-                    f"another writer has held {path} for {wait_seconds:g} s", remedy="try again"
-                ) from None
-            raise _refusal(path, error) from None
-        yield
-
-
-def _refusal(path: Path, error: sqlite3.Error) -> StoreRefused:
-    return StoreRefused(
-        f"cannot lock {path}: {error}",
-        remedy="make the store's folder writable, on a disk that can lock files",
+    lock = FileLock(
+        path,
+        timeout=wait_seconds,
+        poll_interval=_POLL_SECONDS,
+        fallback_to_soft=False,
+        preserve_lock_file=True,
     )
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StoreUnavailable(
+            f"another writer has held {path} for {wait_seconds:g} s", remedy="try again"
+        ) from None
+    except OSError as error:
+        raise StoreRefused(
+            f"cannot lock {path}: {error.strerror or error}",
+            remedy="make the store's folder writable, on a disk that supports file locks",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
