@@ -22,11 +22,8 @@ from narration.contract import parse_request
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
-IN_WORKER = [
-    "narration/__init__.py",
-    "narration/contract.py",
-    "narration/fetch.py",
-]  # of what is not gpu_worker
+IN_WORKER = ["narration/__init__.py", "narration/contract.py"]  # of what is not gpu_worker
+FETCH_IN_WORKER = "narration/fetch"  # a folder, likewise
 NO_LINTERS = sys.platform == "win32" or platform.machine() == "aarch64"
 POOLS = {
     *("AMPERE_16", "AMPERE_24", "ADA_24", "AMPERE_48", "ADA_48_PRO"),
@@ -193,7 +190,11 @@ def _imported(paths: list[Path]) -> Iterator[str]:
 
 def test_the_image_installs_what_the_worker_imports() -> None:
     """Each library that the worker's code imports is in its requirements, or comes with transformers."""
-    code = [*(ROOT / "gpu_worker").glob("*.py"), *(ROOT / path for path in IN_WORKER)]
+    code = [
+        *(ROOT / "gpu_worker").glob("*.py"),
+        *(ROOT / path for path in IN_WORKER),
+        *(ROOT / FETCH_IN_WORKER).glob("*.py"),
+    ]
     libraries = set(_imported(code)) - sys.stdlib_module_names - {"gpu_worker", "narration"}
     named = set((ROOT / "gpu_worker/requirements.txt").read_text().replace("-", "_").split())
     assert libraries - named <= {"huggingface_hub", "safetensors", "torchaudio"}
@@ -202,11 +203,16 @@ def test_the_image_installs_what_the_worker_imports() -> None:
 def test_the_copied_code_is_enough(tmp_path: Path) -> None:
     """With nothing but the files that the image copies, the worker passes its self-test."""
     copies = [argument for instruction, argument in stages()["gpu-worker"] if instruction == "COPY"]
-    assert [" ".join(IN_WORKER) + " narration/", "gpu_worker/ gpu_worker/"] == copies[-2:]
+    assert copies[-3:] == [
+        " ".join(IN_WORKER) + " narration/",
+        f"{FETCH_IN_WORKER}/ {FETCH_IN_WORKER}/",
+        "gpu_worker/ gpu_worker/",
+    ]
     (tmp_path / "narration").mkdir()
     for path in IN_WORKER:
         shutil.copy(ROOT / path, tmp_path / path)
-    shutil.copytree(ROOT / "gpu_worker", tmp_path / "gpu_worker")
+    for folder in (FETCH_IN_WORKER, "gpu_worker"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     checked = subprocess.run(
         [sys.executable, "-m", "gpu_worker", "check"],
         cwd=tmp_path,
