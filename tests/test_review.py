@@ -22,7 +22,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from support.browser import Page, browsing
 from support.deployments import FLOWS_HERE, Shelf
-from support.stores import s3_place, server
+from support.stores import new_s3_address, server
 
 from flows.narrate import narrate
 from flows.retake import retake
@@ -222,7 +222,7 @@ def test_commands_carry_no_shells_surprise() -> None:
 def bucket(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty store in S3 for the flows of this test."""
     assert shelf.store
-    place = s3_place(server("moto"), monkeypatch)
+    place = new_s3_address(server("moto"), monkeypatch)
     monkeypatch.setenv("NARRATION_STORE", place.url)
     return place.open()
 

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.states import Cancelled
 from support.deployments import FLOWS_HERE, Shelf
-from support.stores import BUCKET, plain_client, s3_place, server
+from support.stores import BUCKET, new_s3_address, plain_client, server
 
 from flows.narrate import narrate
 from flows.sweep import sweep
@@ -149,7 +149,7 @@ async def test_a_bug_that_one_script_meets_is_that_scripts_alone(
 @pytest.mark.usefixtures("shelf")
 async def test_a_script_that_the_store_does_not_give_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """In S3, with bytes that are not those its writer recorded: nobody knows what it should say."""
-    place = s3_place(server("moto"), monkeypatch)
+    place = new_s3_address(server("moto"), monkeypatch)
     monkeypatch.setenv("NARRATION_STORE", place.url)
     prefix = place.url.partition(f"{BUCKET}/")[2]
     client = plain_client(server("moto"))

@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that makes the trouble networks and servers make, one request at a time."""
+"""An HTTP proxy in front of an S3 server that makes chosen requests fail as networks and servers do."""
 
 from __future__ import annotations
 
@@ -15,37 +15,39 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding"})
 
 SECRET = "what-a-server-should-not-say"
 
-# What a proxy does to one request. Each takes the handler, the request's body and the way to the server.
 Forward = Callable[[bytes], tuple[int, dict[str, str], bytes]]
+"""Sends a body to the server as the request's; returns the answer's status, headers and body."""
+
 Fault = Callable[["Handler", Forward], None]
+"""Handles one request in place of the proxy, and may forward it."""
 
 
 class FaultProxy:
-    """An HTTP proxy before an S3 server: each request is answered by the next fault, or just forwarded.
+    """Each request is handled by the next of `faults`, then by `default_fault`; None forwards it.
 
-    `delay` seconds are added to every request; `seen` are the requests' methods and paths,
-    `peak` is the most that were in flight at once.
+    Every request is delayed by `delay` seconds and forwarded without `dropped_headers`. `requests` are
+    the methods and paths so far, `most_at_once` the most that were in flight together.
     """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream.removeprefix("http://")
         self.delay = 0.0
         self.faults: deque[Fault | None] = deque()
-        self.always: Fault | None = None
-        self.strip: tuple[str, ...] = ()
-        self.seen: list[tuple[str, str]] = []
-        self.peak = 0
+        self.default_fault: Fault | None = None
+        self.dropped_headers: tuple[str, ...] = ()
+        self.requests: list[tuple[str, str]] = []
+        self.most_at_once = 0
         self.connections: list[socket.socket] = []
-        self._busy = 0
+        self._in_flight = 0
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), Handler)
-        self._server.proxy = self  # type: ignore[attr-defined]  # the handler's way back
+        self._server.proxy = self  # type: ignore[attr-defined]  # read by the handler
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening, and hang up on those who are still connected."""
+        """Stop listening and close the connections that are still open."""
         self._server.shutdown()
         self._server.server_close()
         for connection in self.connections:
@@ -54,25 +56,25 @@ class FaultProxy:
 
     @contextmanager
     def request(self, method: str, path: str) -> Iterator[Fault | None]:
-        """Count a request and decide what becomes of it."""
+        """Count a request while the block runs; the value is the fault that handles it, if any."""
         with self._lock:
-            self.seen.append((method, path))
-            self._busy += 1
-            self.peak = max(self.peak, self._busy)
-            fault = self.faults.popleft() if self.faults else self.always
+            self.requests.append((method, path))
+            self._in_flight += 1
+            self.most_at_once = max(self.most_at_once, self._in_flight)
+            fault = self.faults.popleft() if self.faults else self.default_fault
         try:
             time.sleep(self.delay)
             yield fault
         finally:
             with self._lock:
-                self._busy -= 1
+                self._in_flight -= 1
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that hang up, killed ones among them, are what this is for."""
+        """Print nothing: clients that close their connection are expected."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -101,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
         with closing(http.client.HTTPConnection(proxy.upstream, timeout=30)) as connection:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                if name.lower() not in {"expect", "connection", *proxy.strip}:
+                if name.lower() not in {"expect", "connection", *proxy.dropped_headers}:
                     connection.putheader(name, value)
             connection.endheaders(body)
             response = connection.getresponse()
@@ -120,11 +122,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
-def status(code: int, s3_code: str, **headers: str) -> Fault:
-    """Answer with an S3 error, without asking the server."""
+def s3_error(code: int, s3_code: str, **headers: str) -> Fault:
+    """A fault that answers with an S3 error and forwards nothing."""
     xml = f"<?xml version='1.0'?><Error><Code>{s3_code}</Code><Message>the key is {SECRET}</Message></Error>"
 
     def fault(handler: Handler, _: Forward) -> None:
@@ -137,38 +139,38 @@ def status(code: int, s3_code: str, **headers: str) -> Fault:
 
 
 def cut_upload(handler: Handler, _: Forward) -> None:
-    """Read half of the body, then drop the connection."""
+    """Read half of the request's body, then close the connection."""
     handler.rfile.read(int(handler.headers.get("Content-Length", 0)) // 2)
-    _hang_up(handler)
+    _close(handler)
 
 
 def lose_answer(handler: Handler, forward: Forward) -> None:
-    """Let the server do it, then drop the connection instead of saying so."""
+    """Forward the request, then close the connection without an answer."""
     forward(handler.body())
-    _hang_up(handler)
+    _close(handler)
 
 
 def cut_download(handler: Handler, forward: Forward) -> None:
-    """Promise the whole answer and drop the connection after half."""
+    """Answer with half of the body, then close the connection."""
     code, headers, data = forward(handler.body())
     handler.answer(code, headers, data[: len(data) // 2])
     handler.wfile.flush()
-    _hang_up(handler)
+    _close(handler)
 
 
-def flip(handler: Handler, forward: Forward) -> None:
-    """Change one byte of the answer on its way."""
+def alter_download(handler: Handler, forward: Forward) -> None:
+    """Change the last byte of the answer."""
     code, headers, data = forward(handler.body())
     handler.answer(code, headers, data[:-1] + bytes([data[-1] ^ 1]) if data else data)
 
 
-def stall(handler: Handler, _: Forward) -> None:
-    """Take the request and say nothing for a while."""
+def never_answer(handler: Handler, _: Forward) -> None:
+    """Read the request, then close the connection after a while without an answer."""
     handler.body()
     time.sleep(1.5)
-    _hang_up(handler)
+    _close(handler)
 
 
-def _hang_up(handler: Handler) -> None:
+def _close(handler: Handler) -> None:
     handler.close_connection = True
     handler.connection.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,6 @@
-"""Stores for tests: a folder, and two S3 servers in processes of their own.
+"""Stores for tests: in a folder, and on two S3 servers in processes of their own.
 
-moto is lenient where SeaweedFS is strict: it takes any key, so what a wrong key does is
-asked of the other.
+moto accepts any credentials, so tests of wrong credentials use SeaweedFS, which checks them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from narration.store import ClipSidecar, Store, open_store, s3_client
+from narration.store import ClipSidecar, ObjectStore, Store, open_objects, s3_client
 from narration.store.s3 import S3ObjectStore
 
 if TYPE_CHECKING:
@@ -39,28 +38,41 @@ READER = ("READERKEY0000", "reader-s3cret")
 _WEED = Path(sys.executable).with_name("weed.exe" if os.name == "nt" else "weed")
 _WEED_RUNS_HERE = sys.platform != "darwin" or os.uname().machine == "arm64"
 SERVERS = ("moto", "seaweedfs") if _WEED_RUNS_HERE else ("moto",)
-STRICT = SERVERS[-1]  # checks credentials and signatures
+STRICT = SERVERS[-1]  # the server that checks credentials and signatures
 
 _numbers = count()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a test's store is, and the environment to reach it by, also from another process."""
+class StoreAddress:
+    """A store's URL, and the environment variables by which any process reaches it (none for a folder)."""
 
     url: str
     env: dict[str, str]
 
     def open(self) -> Store:
-        """The store; its environment must be set. Clients are shared: each takes a while to make."""
+        """The store; the environment must be set."""
+        return Store(self.open_objects())
+
+    def open_objects(self) -> ObjectStore:
+        """Its object store. Tests share S3 clients, since each takes a while to make."""
         if not self.env:
-            return open_store(self.url)
-        bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
-        return Store(S3ObjectStore(_client(*self.env.items()), bucket, prefix))
+            return open_objects(self.url)
+        bucket = self.url.removeprefix("s3://").partition("/")[0]
+        return S3ObjectStore(_client(*self.env.items()), bucket, self.prefix)
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of the store's keys in the bucket."""
+        return self.url.removeprefix("s3://").partition("/")[2]
+
+    def client(self) -> S3Client:
+        """A boto3 client for the store's server."""
+        return plain_client(self.env["AWS_ENDPOINT_URL"])
 
 
 def aws_env(endpoint: str, keys: tuple[str, str] = WRITER) -> dict[str, str]:
-    """All that boto3 reads to reach `endpoint`, and nothing of this machine's."""
+    """The variables by which boto3 reaches `endpoint`, whatever the AWS files of this machine say."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": keys[0],
@@ -73,7 +85,7 @@ def aws_env(endpoint: str, keys: tuple[str, str] = WRITER) -> dict[str, str]:
 
 
 def plain_client(endpoint: str, keys: tuple[str, str] = WRITER) -> S3Client:
-    """A plain boto3 client, for what happens behind the store's back."""
+    """A boto3 client of another program than the store."""
     import boto3
     from botocore.config import Config
 
@@ -92,27 +104,27 @@ def plain_client(endpoint: str, keys: tuple[str, str] = WRITER) -> S3Client:
     return client
 
 
-stop_servers = ExitStack()  # closed by the session's end, and by the process's where no session is
+stop_servers = ExitStack()  # closed at the end of the session, or of a process without a session
 atexit.register(stop_servers.close)
 
 
 def server(name: str) -> str:
-    """Endpoint of the S3 server of that name in `SERVERS`, with the bucket in it; one for all tests."""
+    """Endpoint of the S3 server `name`, one of `SERVERS`, which has the bucket; all tests share it."""
     return {"moto": _moto, "seaweedfs": _seaweedfs}[name]()
 
 
-def s3_place(
+def new_s3_address(
     endpoint: str, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, str] = WRITER, bucket: str = BUCKET
-) -> Place:
-    """A new prefix in the bucket at `endpoint`, with the environment set to reach it."""
+) -> StoreAddress:
+    """An empty prefix in the bucket at `endpoint`; sets the environment to reach it."""
     env = aws_env(endpoint, keys)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    return Place(f"s3://{bucket}/tests/{os.getpid()}-{next(_numbers)}", env)
+    return StoreAddress(f"s3://{bucket}/tests/{os.getpid()}-{next(_numbers)}", env)
 
 
 def sidecar_of(digest: str, flac: bytes, **changes: Any) -> ClipSidecar:
-    """A sidecar that agrees with `flac`."""
+    """A sidecar that matches `flac`, with `changes` to its fields."""
     fields: dict[str, Any] = {
         "digest": digest,
         "samples": 24_000,
@@ -132,8 +144,20 @@ def sidecar_of(digest: str, flac: bytes, **changes: Any) -> ClipSidecar:
 
 
 def digest_of(text: str) -> str:
-    """A digest for tests."""
+    """The SHA-256 of a text, which serves as a clip's digest."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+DIGEST = digest_of("a clip")
+FLAC = b"fLaC" + bytes(range(256)) * 20
+"""A clip for tests; its bytes are not audio."""
+LARGE_FLAC = b"fLaC" + bytes(range(256)) * 2_000
+"""A clip that takes several packets to transfer."""
+
+
+def put_clip(store: Store, digest: str = DIGEST, flac: bytes = FLAC, **changes: Any) -> None:
+    """Store a clip whose sidecar matches, apart from `changes` to its other fields."""
+    store.clips.put(digest, flac, sidecar_of(digest, flac, **changes))
 
 
 @cache
@@ -145,7 +169,7 @@ def _moto() -> str:
 
 @cache
 def _seaweedfs() -> str:
-    """With keys that may write and keys that may only read."""
+    """A server with the credentials `WRITER` and, for reading only, `READER`."""
     folder = _server_folder()
     identities = [
         _identity("writer", WRITER, ["Admin", "Read", "Write", "List", "Tagging"]),
@@ -198,7 +222,7 @@ def _server_folder() -> Path:
 
 
 def _start(command: list[str], endpoint: str, folder: Path) -> str:
-    """Run an S3 server until this process ends; it is ready when the bucket could be made."""
+    """Run an S3 server until this process ends; return its endpoint once the bucket is created."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     log = folder / "log"
