@@ -1,4 +1,4 @@
-"""What became of stored clips behind the store's back is noticed, and one more plan mends all of it."""
+"""Clips, sidecars and notes that were damaged in the store: each is found, and none stops a run."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from narration.rendering.render import render
 from narration.rendering.timeline import Placement
 from narration.script import parse_script
 from narration.settings import read_settings
-from narration.store import ClipSidecar, Store, open_store
+from narration.store import ClipSidecar, ObjectStore, Store, open_objects, open_store
 from narration.store.layout import failures_key, hold_key, sidecar_key
 from narration.synthesis.budget import budget_for
 from narration.synthesis.continuity import cut_context
 from narration.synthesis.run_state import RunState
 from tasks.report import _row
 
-CHUNKS = 40  # more than are read at once, and more than a run may plan afresh
+CHUNKS = 40  # more than are read at once, and more than the times that a run may plan again
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store"))
 
 
-def stored(store: Store) -> Plan:
+def plan_with_clips(store: Store) -> Plan:
     """A plan whose clips are all stored."""
     text = "\n\n".join(
         f"This is paragraph {number}, which is long enough to be a chunk of its own, without a neighbour."
@@ -48,20 +48,20 @@ def stored(store: Store) -> Plan:
     script = parse_script(text.encode(), name="long.md")
 
     def plan() -> Plan:
-        chosen = read_settings(engine="draft")
-        return make_plan(store, script, narration_id="long", settings=chosen, voice=None)
+        draft = read_settings(engine="draft")
+        return make_plan(store, script, narration_id="long", settings=draft, voice=None)
 
     for number, planned in enumerate(plan().chunks):
         waveform = tone(0.5, hertz=300 + number)
         flac = audio.encode_flac(waveform, RATE)
-        told = sidecar_of(planned.digest, flac, samples=waveform.size, text=planned.text)
-        store.clips.put(planned.digest, flac, told)
+        sidecar = sidecar_of(planned.digest, flac, samples=waveform.size, text=planned.text)
+        store.clips.put(planned.digest, flac, sidecar)
     return plan()
 
 
-def test_every_damaged_clip_is_found_in_one_go(store: Store, tmp_path: Path) -> None:
-    """Half of a store is flipped: each such clip, and no other, is a miss for the plan that follows."""
-    plan = stored(store)
+def test_every_damaged_clip_is_found_by_one_rendering(store: Store, tmp_path: Path) -> None:
+    """Of clips of which every second has a flipped bit, those and no others are missing in the next plan."""
+    plan = plan_with_clips(store)
     clips = {planned.digest: planned.clip for planned in plan.chunks if planned.clip is not None}
     assert len(clips) == CHUNKS
     flipped = set(list(clips)[::2])
@@ -75,10 +75,10 @@ def test_every_damaged_clip_is_found_in_one_go(store: Store, tmp_path: Path) -> 
     assert list(tmp_path.glob("*.wav")) == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is a Unix one")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a device of Linux")
 def test_a_disk_too_full_for_copies_of_the_clips_is_named(store: Store, tmp_path: Path) -> None:
-    """It is no damage, and no bug either: a person can make room."""
-    plan = stored(store)
+    """A full disk is a `MasteringError` with a remedy, and no clip counts as damaged."""
+    plan = plan_with_clips(store)
     clips = {planned.digest: planned.clip for planned in plan.chunks if planned.clip is not None}
     folder = tmp_path / "full"
     folder.mkdir()
@@ -107,43 +107,45 @@ CHANGES = st.sampled_from(sorted(field.name for field in dataclasses.fields(Clip
 )
 
 
-SAID = "This is a paragraph which is long enough to be a chunk of its own, without a neighbour."
+TEXT = "This is a paragraph which is long enough to be a chunk of its own, without a neighbour."
 
 
 @dataclass(frozen=True, repr=False)  # hypothesis would print the clip's bytes
-class Shelf:
-    """A store, a chunk, its clip's bytes, and what its sidecar says."""
+class StoredChunk:
+    """A chunk, its stored clip's bytes and the fields of the clip's sidecar."""
 
+    objects: ObjectStore
     store: Store
     planned: PlannedChunk
     flac: bytes
-    told: dict[str, Any]
+    sidecar: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    """A chunk of which the store has a clip."""
-    store = open_store(str(tmp_path_factory.mktemp("store")))
-    script = parse_script(SAID.encode(), name="x.md")
+def stored_chunk(tmp_path_factory: pytest.TempPathFactory) -> StoredChunk:
+    """A chunk whose clip is stored."""
+    objects = open_objects(str(tmp_path_factory.mktemp("store")))
+    store = Store(objects)
+    script = parse_script(TEXT.encode(), name="x.md")
     plan = make_plan(store, script, narration_id="x", settings=read_settings(engine="draft"), voice=None)
     waveform = np.concatenate([tone(4.5), silence(0.5), tone(4.5)])  # longer than any context may be
     flac = audio.encode_flac(waveform, RATE)
-    told = sidecar_of(plan.chunks[0].digest, flac, samples=waveform.size, text=SAID)
-    store.clips.put(told.digest, flac, told)
-    return Shelf(store, plan.chunks[0], flac, json.loads(told.to_json()))
+    sidecar = sidecar_of(plan.chunks[0].digest, flac, samples=waveform.size, text=TEXT)
+    store.clips.put(sidecar.digest, flac, sidecar)
+    return StoredChunk(objects, store, plan.chunks[0], flac, json.loads(sidecar.to_json()))
 
 
 @settings(deadline=None, max_examples=300)
 @given(change=CHANGES)
 @example(change=("text", ""))
 @example(change=("engine", {"": float("inf")}))
-def test_a_sidecar_with_one_field_altered_is_a_miss_or_a_clip_like_any_other(
-    change: tuple[str, Any], shelf: Shelf
+def test_a_sidecar_with_one_field_altered_is_a_miss_or_usable(
+    change: tuple[str, Any], stored_chunk: StoredChunk
 ) -> None:
-    """What is taken for a clip can be shown in the table, published and continued from, whatever it says."""
-    store, planned = shelf.store, shelf.planned
-    altered = json.dumps(shelf.told | dict([change])).encode()
-    store._objects.put(sidecar_key(planned.digest), altered, content_type="application/json")
+    """A clip whose sidecar is accepted can be shown in the table, published and continued from."""
+    store, planned = stored_chunk.store, stored_chunk.planned
+    altered = json.dumps(stored_chunk.sidecar | dict([change])).encode()
+    stored_chunk.objects.put(sidecar_key(planned.digest), altered, content_type="application/json")
     clip = store.clips.find(planned.digest)
     if clip is None:
         return
@@ -152,18 +154,20 @@ def test_a_sidecar_with_one_field_altered_is_a_miss_or_a_clip_like_any_other(
     entry = _chunk_entry(planned, clip, Placement(1, 0, 10, 0, 5, 5, 0.0), account)
     assert ChunkEntry.model_validate_json(entry.model_dump_json()) == entry
     if change[0] == "text":
-        cut_context(shelf.flac, clip.sidecar.text)
+        cut_context(stored_chunk.flac, clip.sidecar.text)
 
 
 @settings(deadline=None)
 @given(data=st.binary(max_size=100) | ANYTHING.map(lambda value: json.dumps(value).encode()))
 @example(data=b"[" * 100_000)
-def test_a_note_that_cannot_be_read_stops_neither_pruning_nor_a_sweep(data: bytes, shelf: Shelf) -> None:
-    """It says nothing, the other notes hold, and the next one written counts again."""
-    store = shelf.store
+def test_an_unreadable_hold_or_count_stops_neither_pruning_nor_a_sweep(
+    data: bytes, stored_chunk: StoredChunk
+) -> None:
+    """An unreadable hold holds no clip and the others still do; an unreadable count starts again."""
+    store = stored_chunk.store
     store.holds.hold("intact", [digest_of("held")])
     for key in (hold_key("damaged"), failures_key(digest_of("script"))):
-        store._objects.put(key, data, content_type="application/json")
+        stored_chunk.objects.put(key, data, content_type="application/json")
     assert digest_of("held") in store.holds.held_digests()
     assert store.script_failures.add(digest_of("script")) >= 1
     assert store.script_failures.count(digest_of("script")) >= 1

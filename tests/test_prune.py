@@ -1,4 +1,4 @@
-"""Pruning: what nobody needs is found, shown, and deleted only when told to."""
+"""Pruning: unneeded clips and files are found and shown, and deleted only on request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = 86_400.0
 
 
 def grow_old(shelf: Shelf, days: float = 8) -> None:
-    """Everything in the store was last changed so long ago."""
+    """Set the time of every file in the store to `days` ago."""
     for path in files(shelf):
         os.utime(path, (time.time() - days * DAY,) * 2)
 
@@ -35,20 +35,20 @@ def files(shelf: Shelf) -> list[Path]:
 
 
 def clips(shelf: Shelf) -> int:
-    """How many clips there are, whole."""
+    """The number of intact clips."""
     digests = {path.stem for path in (shelf.folder / "clips").rglob("*") if path.is_file()}
     return len(shelf.store.clips.find_many(digests))
 
 
 async def edited() -> None:
-    """A narration, retaken and then edited: one clip and one master belong to nothing any more."""
+    """A narration that was retaken and then edited, so that one clip and one master are unneeded."""
     await narrate(narration_id="four", text=FOUR)
     await retake(narration_id="four", chunks=[1])
     await narrate(narration_id="four", text=FOUR.replace(SECOND, OTHERWISE))
 
 
-async def test_what_nobody_names_is_shown_and_then_deleted(shelf: Shelf) -> None:
-    """A dry run by default; what is deleted is the clip and the files of narrations that were replaced."""
+async def test_unneeded_objects_are_shown_and_then_deleted(shelf: Shelf) -> None:
+    """By default nothing is deleted; on request, the clip and the superseded files are."""
     await shelf.after(edited)
     grow_old(shelf)
     before = files(shelf)
@@ -68,7 +68,7 @@ async def test_what_nobody_names_is_shown_and_then_deleted(shelf: Shelf) -> None
 
 
 async def test_a_take_that_is_not_current_is_kept(shelf: Shelf) -> None:
-    """`--take 1` still works after pruning, without a job."""
+    """After pruning, `--take 1` finds the clip of the first take and submits no job."""
     await shelf.after(edited)
     grow_old(shelf)
     await prune(really_delete=True)
@@ -77,16 +77,16 @@ async def test_a_take_that_is_not_current_is_kept(shelf: Shelf) -> None:
     assert shelf.endpoint.submitted == []
 
 
-async def test_what_changed_lately_is_left_alone(shelf: Shelf) -> None:
-    """The grace period is for readers of the old narration, and for those who change their mind."""
+async def test_objects_written_within_the_grace_period_are_kept(shelf: Shelf) -> None:
+    """Objects younger than `grace_days` are not found, older ones are."""
     await shelf.after(edited)
     grow_old(shelf, days=6.9)
     assert (await prune(really_delete=True))["objects"] == 0
     assert (await prune(grace_days=6))["objects"] > 0
 
 
-async def test_what_was_superseded_lately_is_left_alone(shelf: Shelf) -> None:
-    """However old a master is, who read its manifest a minute ago may still be playing it."""
+async def test_files_superseded_within_the_grace_period_are_kept(shelf: Shelf) -> None:
+    """The time since the manifest was replaced counts: a player may still use an old master."""
     await narrate(narration_id="four", text=FOUR)
     grow_old(shelf)
     old = {entry["key"] for entry in shelf.manifest(ID)["files"]}
@@ -97,38 +97,38 @@ async def test_what_was_superseded_lately_is_left_alone(shelf: Shelf) -> None:
     assert old <= {entry.info.key for entry in find_unneeded(shelf.store, grace=timedelta(days=7))}
 
 
-async def test_what_is_needed_again_by_then_is_not_deleted(shelf: Shelf) -> None:
-    """Between looking and deleting lie minutes: a narration may go back to what it was."""
+async def test_objects_that_are_needed_again_are_not_deleted(shelf: Shelf) -> None:
+    """A narration that goes back to an earlier text after the listing keeps its clips and files."""
     await shelf.after(edited)
     grow_old(shelf)
-    found = find_unneeded(shelf.store, grace=timedelta(days=7))
-    assert found
+    unneeded = find_unneeded(shelf.store, grace=timedelta(days=7))
+    assert unneeded
     await retake(narration_id="four", chunks=[1], take=1)
     await narrate(narration_id="four", text=FOUR)
-    assert delete_unneeded(shelf.store, found, grace=timedelta(days=7)) == []
+    assert delete_unneeded(shelf.store, unneeded, grace=timedelta(days=7)) == []
     for entry in shelf.manifest(ID)["files"]:
         assert shelf.store.files.has(entry["key"], entry["size"])
     assert clips(shelf) == 6
 
 
-async def test_a_file_published_again_is_young_again(shelf: Shelf) -> None:
-    """Pruning that looked before it was named again finds, at the deletion, that it was written since."""
+async def test_a_file_published_again_is_not_deleted(shelf: Shelf) -> None:
+    """Publishing renews a file's time, by which deletion sees that it was written since it was listed."""
     await narrate(narration_id="four", text=FOUR)
     (first,) = (entry["key"] for entry in shelf.manifest(ID)["files"] if entry["kind"] == "srt")
     await narrate(narration_id="four", text=FOUR.replace(SECOND, OTHERWISE))
     grow_old(shelf)
-    seen = {entry.info.key: entry.info for entry in find_unneeded(shelf.store, grace=timedelta(days=7))}
+    listed = {entry.info.key: entry.info for entry in find_unneeded(shelf.store, grace=timedelta(days=7))}
     await narrate(narration_id="four", text=FOUR)
-    assert not shelf.store.all_objects.delete_if_unchanged(seen[first])
+    assert not shelf.store.all_objects.delete_if_unchanged(listed[first])
     assert (shelf.folder / first).exists()
 
 
-async def test_clips_of_a_run_in_progress_are_left_alone(shelf: Shelf) -> None:
-    """A run holds what its plan found, published or not, until it ends."""
+async def test_clips_of_a_run_in_progress_are_kept(shelf: Shelf) -> None:
+    """A run holds the clips of its plan until it ends, whether a manifest names them or not."""
     await shelf.after(edited)
     grow_old(shelf)
-    found = {path.stem for path in (shelf.folder / "clips").rglob("*.json")}
-    orphan = found - {take["digest"] for chunk in shelf.manifest(ID)["chunks"] for take in chunk["takes"]}
+    stored = {path.stem for path in (shelf.folder / "clips").rglob("*.json")}
+    orphan = stored - {take["digest"] for chunk in shelf.manifest(ID)["chunks"] for take in chunk["takes"]}
     shelf.store.holds.hold("a-run", orphan)
     await prune(really_delete=True)
     assert clips(shelf) == 6
@@ -137,8 +137,8 @@ async def test_clips_of_a_run_in_progress_are_left_alone(shelf: Shelf) -> None:
     assert clips(shelf) == 5
 
 
-async def test_nothing_is_pruned_beside_a_manifest_that_cannot_be_read(shelf: Shelf) -> None:
-    """It may name anything."""
+async def test_nothing_is_deleted_while_a_manifest_cannot_be_read(shelf: Shelf) -> None:
+    """An unreadable manifest may name any clip or file."""
     await shelf.after(edited)
     grow_old(shelf)
     other = shelf.folder / "narrations" / "other" / "manifest.json"
@@ -151,7 +151,7 @@ async def test_nothing_is_pruned_beside_a_manifest_that_cannot_be_read(shelf: Sh
 
 
 async def test_scripts_voices_and_the_inbox_are_never_touched(shelf: Shelf) -> None:
-    """Pruning knows two kinds of things, and what a person put there is neither."""
+    """Pruning deletes under `clips/` and `narrations/` only."""
     await shelf.after(edited)
     for name in ("inbox/waiting.md", "rejected/bad.md", "voices/mine/voice.json", "notes.txt"):
         path = shelf.folder / name
