@@ -83,17 +83,17 @@ def test_this_machine_is_refused_in_every_spelling(host: str) -> None:
 
 def test_the_connection_goes_to_the_address_that_was_checked(names: dict[str, list[str]]) -> None:
     """The resolver is asked once, so a different second answer has no effect."""
-    asked: list[str] = []
+    lookups: list[str] = []
 
     class Rebinding(list[str]):
         def __iter__(self) -> Iterator[str]:
-            asked.append("resolved")
-            return iter(["127.0.0.1"] if len(asked) == 1 else ["127.0.0.99"])
+            lookups.append("rebind.example")
+            return iter(["127.0.0.1"] if len(lookups) == 1 else ["127.0.0.99"])
 
     names["rebind.example"] = Rebinding()
     with serving(HELLO) as (port, requests):
         assert fetch_local(f"http://rebind.example:{port}/") == b"hello"
-    assert asked == ["resolved"]
+    assert lookups == ["rebind.example"]
     assert f"Host: rebind.example:{port}\r\n".encode() in requests[0]
 
 

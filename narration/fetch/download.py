@@ -108,7 +108,9 @@ def _read_body(response: httpx.Response, url: httpx.URL, max_bytes: int, deadlin
     if status != 200:
         raise FetchRefused(f"{display_url(url)}: the server answered {status}")
     if headers.get("content-encoding", "identity").lower() != "identity":
-        raise FetchRefused(f"{display_url(url)}: the server compresses it, though asked not to")
+        raise FetchRefused(
+            f"{display_url(url)}: the server compresses the file, though the request says not to"
+        )
     if headers.get("content-type", "").lower().startswith("text/html"):
         raise FetchRefused(f"{display_url(url)}: is a web page, not a file")
     length = headers.get("content-length", "0")

@@ -36,8 +36,8 @@ class ObjectInfo:
 class ObjectStore(Protocol):
     """Objects under keys, safe to use from many threads and processes at once.
 
-    Every write is atomic: a reader gets the whole object of before or the whole object of after. Every
-    method raises `StoreUnavailable` when trying again may help, `StoreRefused` when a person must act, and
+    Every write is atomic: a reader gets the object as it was before it or as it is after it. Every method
+    raises `StoreUnavailable` when trying again may help, `StoreRefused` when a person must act, and
     `SettingsError` for a key that `check_key` refuses.
     """
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 30  # without a byte of an answer
-ATTEMPTS = 5  # of one request, with backoff between them, on 5xx, throttling and connection trouble
+ATTEMPTS = 5  # of one request, with backoff between them, on 5xx, throttling and connection errors
 
 
 def s3_client() -> S3Client:

@@ -80,7 +80,7 @@ def test_a_file_system_without_locks_is_a_refusal(tmp_path: Path, monkeypatch: p
 
 
 def test_the_lock_file_of_version_0_1_0_is_locked_like_any_other(tmp_path: Path) -> None:
-    """Stores have one that SQLite made; it is taken as it is, and its bytes stay."""
+    """Existing stores have an empty file that SQLite created; locking it leaves its bytes as they are."""
     lock = tmp_path / ".lock"
     with closing(sqlite3.connect(lock, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=OFF")

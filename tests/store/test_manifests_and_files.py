@@ -55,7 +55,7 @@ def test_a_published_file_is_named_by_its_content(store: Store, objects: ObjectS
     assert one.key == f"narrations/intro/narration-{hashlib.sha256(b'one').hexdigest()[:16]}.mp3"
     assert (one.sha256, one.size) == (hashlib.sha256(b"one").hexdigest(), 3)
     before = objects.head(one.key)
-    time.sleep(1.1)  # S3 tells whole seconds
+    time.sleep(1.1)  # S3 reports times in whole seconds
     assert store.files.publish("intro", source, "narration", ".mp3", "audio/mpeg") == one
     assert objects.head(one.key) == before
     source.write_bytes(b"two")

@@ -36,7 +36,7 @@ from narration.store import ObjectStore, Store, open_store, s3_client
 )
 def test_a_transient_error_is_retried(proxy: FaultProxy, store_behind_proxy: Store, fault: Fault) -> None:
     """After two errors the clip is stored, intact."""
-    digest = digest_of("trouble")
+    digest = digest_of("retried")
     proxy.faults.extend([None, fault, fault, None, fault])
     clip = store_behind_proxy.clips.put(digest, LARGE_FLAC, sidecar_of(digest, LARGE_FLAC))
     assert store_behind_proxy.clips.read(clip) == LARGE_FLAC
