@@ -27,7 +27,7 @@ from infra.plan import (
     flatten,
     run_script,
 )
-from narration.endpoint.management import Management
+from narration.endpoint.management import ManagementApi
 from narration.errors import BudgetError, EndpointError, SettingsError
 from narration.settings import read_settings
 
@@ -42,7 +42,7 @@ _SETS = frozenset(
 class Provisioner:
     """What the settings file asks for, against what the account has."""
 
-    def __init__(self, file: EndpointFile, management: Management) -> None:
+    def __init__(self, file: EndpointFile, management: ManagementApi) -> None:
         self._file = file
         self._management = management
         self._found = self._endpoint()
@@ -139,7 +139,7 @@ class Provisioner:
         differences = compare(_view(found, settings), _view(settings, settings))
         changed = {difference.name.partition(".")[0] for difference in differences}
         body = {name: value for name, value in _for_update(settings).items() if name in changed}
-        apply = partial(self._management.change, f"{path}/{found['id']}", body)
+        apply = partial(self._management.update, f"{path}/{found['id']}", body)
         return ProvisioningChange(f"{what} ({found['id']})", True, tuple(map(_discreet, differences)), apply)
 
 
@@ -175,7 +175,7 @@ def _run(path: Path, *, dry_run: bool, transport: httpx.BaseTransport | None) ->
             "RUNPOD_MANAGEMENT_KEY is not set",
             remedy="make a key in RunPod's console that may manage serverless endpoints and templates",
         )
-    with Management(key.get_secret_value(), transport=transport) as management:
+    with ManagementApi(key.get_secret_value(), transport=transport) as management:
         provisioner = Provisioner(file, management)
         plan = provisioner.plan()
         sys.stderr.write(f"cost: {provisioner.check_cost()}\n")

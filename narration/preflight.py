@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from narration.endpoint import Endpoint, Health
+from narration.endpoint import Health, open_endpoint
 from narration.endpoint.management import endpoint_state
 from narration.errors import EndpointError, EndpointRefused, NarrationError, SettingsError
 from narration.planning import Plan
@@ -28,24 +28,6 @@ class CheckResult:
     def told(self) -> dict[str, object]:
         """The finding as JSON for programs."""
         return {"name": self.name, "ok": self.ok, "message": self.message, "remedy": self.remedy}
-
-
-def open_endpoint(settings: Settings) -> Endpoint:
-    """The endpoint that the settings name; raises `SettingsError` when they name none that fits."""
-    if settings.engine_in_use() == "draft" and settings.runpod_url == RUNPOD_URL:
-        raise SettingsError(
-            "RunPod's endpoint speaks no drafts",
-            remedy="start `python -m infra.local_runpod` and set NARRATION_RUNPOD_URL to its address",
-        )
-    if settings.endpoint_id is None:
-        raise SettingsError(
-            "RUNPOD_HIGGS_ENDPOINT_ID is not set", remedy="set it to the endpoint's id, or say engine=draft"
-        )
-    if settings.runpod_api_key is None:
-        raise SettingsError("RUNPOD_API_KEY is not set", remedy="set a key that may use this endpoint")
-    return Endpoint(
-        settings.endpoint_id, settings.runpod_api_key.get_secret_value(), base_url=settings.runpod_url
-    )
 
 
 def check_store(store: Store) -> CheckResult:

@@ -16,8 +16,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
+from narration.endpoint import open_endpoint
 from narration.errors import NarrationError
-from narration.preflight import open_endpoint
 from narration.settings import Settings, read_settings
 from narration.store import JobRecord, Store, open_store
 

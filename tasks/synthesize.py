@@ -11,9 +11,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.asyncio import concurrency
 
 from narration.contract import ErrorCode
+from narration.endpoint import open_endpoint
 from narration.errors import EndpointError, EndpointRefused, InputError, JobFailed, StoreRefused
 from narration.planning import Plan, PlannedChunk
-from narration.preflight import open_endpoint
 from narration.settings import Settings
 from narration.store import Store
 from narration.synthesis.run_state import RunState

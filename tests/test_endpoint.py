@@ -437,8 +437,8 @@ async def test_a_job_that_outlives_its_deadline_is_cancelled() -> None:
 @pytest.mark.parametrize(
     ("workers", "said"),
     [
-        ({"idle": 0, "unhealthy": 2}, "read its logs"),
-        ({"idle": 0, "throttled": 3}, "no GPU of the chosen kinds is free"),
+        ({"idle": 0, "unhealthy": 2}, "read its log"),
+        ({"idle": 0, "throttled": 3}, "no GPU of the chosen types is free"),
         ({"idle": 0}, "sets it to 0 after a week"),
         ({"idle": 0, "running": 3}, "NARRATION_CONCURRENCY"),
     ],
@@ -770,7 +770,7 @@ async def test_the_key_is_in_no_repr_no_log_and_no_error(caplog: pytest.LogCaptu
 async def test_an_answer_over_the_limit_is_refused_while_it_is_read() -> None:
     """A huge output costs no more memory than the limit, and is not fetched again."""
     fake = FakeRunPod(Plan(run=0, end=completed(clip_output(audio_base64="A" * 200_000))))
-    async with endpoint(fake, limits=Limits(answer_bytes=100_000)) as client:
+    async with endpoint(fake, limits=Limits(response_bytes=100_000)) as client:
         job_id = await client.run(REQUEST, POLICY)
         with pytest.raises(BadResult, match="100,000 bytes"):
             await client.result(job_id, deadline_seconds=60)

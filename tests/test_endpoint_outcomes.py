@@ -288,8 +288,8 @@ def test_a_clip_is_not_shown_in_full_by_anything_that_holds_it() -> None:
 
 def test_a_policy_is_sent_in_milliseconds() -> None:
     """RunPod counts in milliseconds, this project in seconds."""
-    assert JobPolicy(5, 10).to_wire() == {"executionTimeout": 5_000, "ttl": 10_000}
-    assert JobPolicy(604_800, 604_800).to_wire() == {"executionTimeout": 604_800_000, "ttl": 604_800_000}
+    assert JobPolicy(5, 10).to_json() == {"executionTimeout": 5_000, "ttl": 10_000}
+    assert JobPolicy(604_800, 604_800).to_json() == {"executionTimeout": 604_800_000, "ttl": 604_800_000}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from narration.endpoint import Endpoint, Limits
 from narration.errors import BadResult, EndpointRefused, EndpointUnavailable, SettingsError
 
 HASTE = Limits(
-    connect_seconds=0.5, read_seconds=0.2, call_seconds=0.3, patience_seconds=1.5, brief_patience_seconds=1.5
+    connect_seconds=0.5, read_seconds=0.2, call_seconds=0.3, retry_seconds=1.5, brief_retry_seconds=1.5
 )
 
 
@@ -156,7 +156,7 @@ async def test_a_broken_answer_is_asked_for_again_but_a_submission_is_not(
 async def test_a_look_survives_a_reset_and_a_half_answer() -> None:
     """Two breakages in a row, then the clip: nothing is lost."""
     async with loopback(answers(b"", PARTIAL, DONE)) as url:
-        patient = Limits(read_seconds=0.5, patience_seconds=10)
+        patient = Limits(read_seconds=0.5, retry_seconds=10)
         async with client(url, patient) as endpoint:
             assert (await endpoint.result("job-1", deadline_seconds=20)).audio == WAV
 
@@ -182,7 +182,7 @@ async def test_a_body_without_end_is_cut_at_the_limit() -> None:
             writer.write(b"10000\r\n" + b"A" * 65_536 + b"\r\n")
             await writer.drain()
 
-    async with loopback(behave) as url, client(url, Limits(answer_bytes=1_000_000)) as endpoint:
+    async with loopback(behave) as url, client(url, Limits(response_bytes=1_000_000)) as endpoint:
         with pytest.raises(BadResult, match="1,000,000 bytes"):
             await endpoint.status("job-1")
 
@@ -191,9 +191,9 @@ async def test_a_compressed_answer_is_bounded_by_what_it_unpacks_to() -> None:
     """Gzip that nobody asked for is read, and a bomb of it stops at the limit."""
     packed = gzip.compress(b" " * 3_000_000 + b'{"status":"IN_QUEUE"}')
     async with loopback(answers(http(packed, headers="Content-Encoding: gzip\r\n"))) as url:
-        async with client(url, Limits(answer_bytes=4_000_000)) as endpoint:
+        async with client(url, Limits(response_bytes=4_000_000)) as endpoint:
             assert not (await endpoint.status("job-1")).status.terminal
-        async with client(url, Limits(answer_bytes=1_000_000)) as endpoint:
+        async with client(url, Limits(response_bytes=1_000_000)) as endpoint:
             with pytest.raises(BadResult):
                 await endpoint.status("job-1")
 

@@ -14,7 +14,7 @@ from support.runpod_account import KEY, Account
 
 from infra.endpoint_file import EndpointFile
 from infra.runpod_endpoint import SETTINGS_FILE, main
-from narration.endpoint.management import Management, endpoint_state
+from narration.endpoint.management import ManagementApi, endpoint_state
 from narration.errors import EndpointError, EndpointRefused, EndpointUnavailable, SettingsError
 
 FILE = """
@@ -317,7 +317,7 @@ def test_a_full_rate_limit_is_waited_out_as_long_as_asked(account: Account) -> N
         httpx.Response(429, headers={"Retry-After": "12"}, text="<html>slow down</html>"),
         httpx.Response(503, text="upstream"),
     ]
-    with Management(KEY, transport=account.transport, sleep=pauses.append) as management:
+    with ManagementApi(KEY, transport=account.transport, sleep=pauses.append) as management:
         assert management.read("/serverless") == {"endpoints": []}
     assert pauses == [12.0, 2.0]
 
@@ -326,7 +326,7 @@ def test_trouble_that_lasts_is_an_outage(account: Account) -> None:
     """After four tries the failure says that trying later may help."""
     account.trouble = [httpx.Response(503)] * 9
     with (
-        Management(KEY, transport=account.transport, sleep=lambda _: None) as management,
+        ManagementApi(KEY, transport=account.transport, sleep=lambda _: None) as management,
         pytest.raises(EndpointUnavailable, match="HTTP 503") as caught,
     ):
         management.read("/serverless")
@@ -341,7 +341,7 @@ def test_a_creation_whose_answer_was_lost_is_not_repeated(
     """A second try could make a second endpoint; the next run finds the first by its name."""
     account.trouble = [trouble]
     with (
-        Management(KEY, transport=account.transport, sleep=lambda _: None) as management,
+        ManagementApi(KEY, transport=account.transport, sleep=lambda _: None) as management,
         pytest.raises(EndpointUnavailable, match="was lost"),
     ):
         management.create("/serverless", {"name": "x"})
@@ -375,8 +375,8 @@ def test_an_answer_that_describes_no_endpoint_is_a_typed_failure(status: int, bo
 @pytest.mark.parametrize("key", ["", "  ", "two words", "schlüssel", "a\nb"])
 def test_what_is_no_key_is_refused_unseen(key: str) -> None:
     """What a header cannot hold is refused here, in words that do not repeat it."""
-    with pytest.raises(SettingsError, match="RUNPOD_MANAGEMENT_KEY is no key") as caught:
-        Management(key)
+    with pytest.raises(SettingsError, match="RUNPOD_MANAGEMENT_KEY is not a key") as caught:
+        ManagementApi(key)
     assert not key.strip() or key not in str(caught.value)
 
 

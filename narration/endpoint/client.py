@@ -1,12 +1,10 @@
-"""The client of RunPod's job API: submit, look, wait, cancel; patient with trouble, never with refusals."""
+"""The client of one RunPod endpoint: submit a job, ask for its status, wait for its clip, cancel it."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
@@ -16,38 +14,29 @@ from pydantic_core import to_json
 
 from narration.contract import SynthesisRequest
 from narration.endpoint.http_connection import HttpConnection, Limits
-from narration.endpoint.job_results import overdue, result_of
-from narration.endpoint.jobs import Health, Job, JobPolicy, JobResult, JobStatus, parse_job
+from narration.endpoint.job_results import deadline_error, result_of
+from narration.endpoint.jobs import Health, Job, JobPolicy, JobResult, JobStatus, is_job_id, parse_job
 from narration.endpoint.messages import one_line
 from narration.endpoint.pending_cancellations import PendingCancellations
-from narration.endpoint.rate_limiter import PollInterval, RateLimiter
+from narration.endpoint.polling import LAST_POLL_SECONDS, Deadline, JobPoller, OnStatus
+from narration.endpoint.rate_limiter import RateLimiter
 from narration.endpoint.retrying import TransientFailure, retry
-from narration.errors import EndpointError, EndpointUnavailable, JobLost
-from narration.settings import RUNPOD_URL
-
-LAST_LOOK_SECONDS = 5.0  # for one more look at a job whose deadline has come
-
-OnStatus = Callable[[Job], None]
-
-# What RunPod answers about a job that has ended is not documented; none of these means "still running".
-_NOTHING_TO_CANCEL = frozenset(
-    {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE}
-)
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,255}")
+from narration.errors import EndpointError, JobLost, SettingsError
+from narration.settings import RUNPOD_URL, Settings
 
 
 class Endpoint:
     """A RunPod serverless endpoint; use it as an asynchronous context manager, on one event loop.
 
-    Trouble that may pass (429, 5xx, no connection, no answer, an answer that is no JSON) is
-    repeated with growing pauses until `limits.patience_seconds` of it have gone by, where
-    repeating is harmless: looking and cancelling always, submitting only while it is certain
-    that nothing was accepted (no connection, 429). RunPod knows no idempotency key, so a
-    submission whose answer was lost raises `EndpointUnavailable` with `maybe_accepted` set, and
-    the caller decides whether to risk paying for a second job.
+    A call that fails for a reason that may pass (429, 5xx, no connection, no response, a response
+    that is not JSON) is repeated with growing pauses for up to `limits.retry_seconds`, where
+    repeating is harmless: status, health and cancelling always, submitting only while it is certain
+    that no job was accepted (no connection, 429). RunPod has no idempotency key, so a submission
+    whose response was lost raises `EndpointUnavailable` with `maybe_accepted` set, and the caller
+    decides whether to risk paying for a second job.
 
-    Every method raises `EndpointUnavailable` when patience ends and `EndpointRefused` when the
-    endpoint says no; constructing it raises `SettingsError`. No key is in any message.
+    Every method raises `EndpointUnavailable` when repeating did not help and `EndpointRefused` when
+    the endpoint refuses the call; the constructor raises `SettingsError`. No message contains the key.
     """
 
     def __init__(
@@ -61,20 +50,20 @@ class Endpoint:
     ) -> None:
         self.endpoint_id = endpoint_id
         self._limits = limits or Limits()
-        self._wire = HttpConnection(
+        self._connection = HttpConnection(
             endpoint_id, api_key, base_url=base_url, transport=transport, limits=self._limits
         )
         # RunPod's limits in 10 s and at once: /run 1000, 200; /status 2000, 400; /cancel 100, 20. They
-        # are a user's, who may have more than this client: half of them is enough to notice an end
-        # within its time. Cancelling is rare and urgent, and may use all of its limit.
-        self._submitting = RateLimiter(concurrent=32, per_second=40, burst=100)
-        self._looking = RateLimiter(concurrent=32, per_second=80, burst=200)
-        self._cancelling = RateLimiter(concurrent=16, per_second=8, burst=20)
-        self._cadence = PollInterval()
-        self._farewells = PendingCancellations(self._limits.farewell_seconds)
+        # hold per user, who may run other clients too: half of them is enough to notice an ended job
+        # in time. Cancelling is rare and urgent, and may use all of its limit.
+        self._submit_limiter = RateLimiter(concurrent=32, per_second=40, burst=100)
+        self._status_limiter = RateLimiter(concurrent=32, per_second=80, burst=200)
+        self._cancel_limiter = RateLimiter(concurrent=16, per_second=8, burst=20)
+        self._poller = JobPoller(self.status)
+        self._cancellations = PendingCancellations(self._limits.cancellation_seconds)
 
     def __repr__(self) -> str:
-        return f"Endpoint({self._wire.address})"
+        return f"Endpoint({self._connection.address})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,59 +71,58 @@ class Endpoint:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._farewells.finish()
-        await self._wire.close()
+        await self._cancellations.finish()
+        await self._connection.close()
 
     async def run(self, request: SynthesisRequest, policy: JobPolicy) -> str:
-        """Submit `request`; return the job's id.
+        """Submit `request` and return the job's id.
 
-        A caller that is cancelled while the answer is on its way leaves no unknown job behind:
-        the answer is awaited and the job cancelled, in bounded time.
+        If the caller is cancelled while the response is on its way, the response is awaited all
+        the same and the job cancelled, within `limits.cancellation_seconds`.
         """
-        content = to_json({"input": request, "policy": policy.to_wire()}, exclude_none=True)
+        content = to_json({"input": request, "policy": policy.to_json()}, exclude_none=True)
         return await retry(
             lambda: self._submit(content),
-            self._submitting,
-            patience=self._limits.patience_seconds,
-            harmless=False,
+            self._submit_limiter,
+            seconds=self._limits.retry_seconds,
+            idempotent=False,
         )
 
     async def status(self, job_id: str) -> Job:
-        """Look at a job once. Raises `JobLost` when the endpoint does not know it (any more)."""
+        """The job's present status. Raises `JobLost` when the endpoint does not know the job (any more)."""
         path = _job_path("status", job_id)
 
-        async def look() -> Job:
-            reply = await self._wire.send("GET", path)
+        async def get_status() -> Job:
+            response = await self._connection.send("GET", path)
             try:
-                return parse_job(job_id, reply.document())
+                return parse_job(job_id, response.json_object())
             except ValueError as error:
-                raise TransientFailure(str(error), acted=True) from None
+                raise TransientFailure(str(error), maybe_applied=True) from None
 
-        return await retry(look, self._looking, patience=self._limits.patience_seconds)
+        return await retry(get_status, self._status_limiter, seconds=self._limits.retry_seconds)
 
     async def result(
-        self, job_id: str, *, deadline_seconds: float, on_status: OnStatus | None = None
+        self,
+        job_id: str,
+        *,
+        deadline_seconds: float,
+        on_status: OnStatus | None = None,
+        cancel_unfinished: bool = False,
     ) -> JobResult:
-        """Wait for a job's clip; the job goes on when the waiting ends.
+        """Wait for a job's clip.
 
-        `on_status` is told whenever status or retries differ from the look before. Raises what
+        `on_status` is called whenever status or retries differ from the poll before. Raises what
         `result_of` raises, `JobLost`, and `EndpointUnavailable` a few seconds after the deadline:
-        the last look is taken when it has come, so that a machine that slept still finds its clip.
-        """
-        job = await self._watch(job_id, _now() + deadline_seconds, on_status)
-        if not job.status.terminal:
-            raise await self._overdue(job, deadline_seconds)
-        return result_of(job)
+        the last poll starts when the deadline has come, so that a clip that was finished while this
+        machine slept is still taken.
 
-    async def attend(
-        self, job_id: str, *, deadline_seconds: float, on_status: OnStatus | None = None
-    ) -> JobResult:
-        """`result` for a job that is the caller's alone: nobody else may want its clip.
-
-        It is cancelled at the endpoint when the deadline has come, and when the caller is
-        cancelled or `on_status` raises. An outage leaves it running, for a later call to take up.
+        With `cancel_unfinished`, for a job whose clip only this caller waits for, the job is
+        cancelled at the endpoint when the deadline has come, when the caller is cancelled and when
+        `on_status` raises. When the endpoint is unavailable, the job is left running: a later call
+        may still take its clip.
         """
-        return await self._attend(job_id, _now() + deadline_seconds, deadline_seconds, on_status)
+        deadline = Deadline.after(deadline_seconds)
+        return await self._wait(job_id, deadline, on_status, cancel_unfinished=cancel_unfinished)
 
     async def synthesize(
         self,
@@ -145,122 +133,116 @@ class Endpoint:
         on_submitted: Callable[[str], Awaitable[None]],
         on_status: OnStatus | None = None,
     ) -> JobResult:
-        """Submit `request`, tell `on_submitted` the job's id, and `attend` the job.
+        """Submit `request`, await `on_submitted(job_id)`, and wait for the clip as `result` does.
 
-        When `on_submitted` raises, the job is cancelled: what is not recorded cannot be found again.
+        The job is cancelled if it is not finished, and if `on_submitted` raises: a job that was not
+        recorded cannot be found again.
         """
-        deadline = _now() + deadline_seconds
+        deadline = Deadline.after(deadline_seconds)
         job_id = await self.run(request, policy)
         try:
             await on_submitted(job_id)
         except BaseException:
-            await self._farewells.say(self.cancel(job_id))
+            await self._cancellations.run(self.cancel(job_id))
             raise
-        return await self._attend(job_id, deadline, deadline_seconds, on_status, fresh=True)
+        return await self._wait(job_id, deadline, on_status, cancel_unfinished=True, just_submitted=True)
 
     async def cancel(self, job_id: str) -> None:
-        """Cancel a job. One that has ended, or is not known, is fine; so is cancelling twice."""
+        """Cancel a job. A job that has ended or is unknown, or a second cancellation, is no error."""
 
-        async def ask() -> None:
-            reply = await self._wire.send("POST", _job_path("cancel", job_id))
-            if reply.status not in _NOTHING_TO_CANCEL:
-                reply.check()
+        async def send_cancellation() -> None:
+            response = await self._connection.send("POST", _job_path("cancel", job_id))
+            if not response.nothing_to_cancel:
+                response.raise_for_status()
 
         with suppress(JobLost):
-            await retry(ask, self._cancelling, patience=self._limits.brief_patience_seconds)
+            await retry(send_cancellation, self._cancel_limiter, seconds=self._limits.brief_retry_seconds)
 
     async def health(self) -> Health:
-        """Jobs and workers of the endpoint, counted."""
+        """Counts of the endpoint's jobs and workers."""
 
-        async def ask() -> Health:
-            reply = await self._wire.send("GET", "/health")
+        async def get_health() -> Health:
+            response = await self._connection.send("GET", "/health")
             try:
-                return Health.model_validate(reply.document())
+                return Health.model_validate(response.json_object())
             except ValidationError:
-                raise TransientFailure("the answer is no health report", acted=True) from None
+                raise TransientFailure("the response is not a health report", maybe_applied=True) from None
 
-        return await retry(ask, self._looking, patience=self._limits.brief_patience_seconds)
+        return await retry(get_health, self._status_limiter, seconds=self._limits.brief_retry_seconds)
 
     async def _submit(self, content: bytes) -> str:
-        """POST /run, to its end even when the caller is cancelled meanwhile: a job unheard of is paid too."""
-        sending = asyncio.create_task(self._send(content))
+        """POST /run, finished even if the caller is cancelled: an accepted job is paid for."""
+        sending = asyncio.create_task(self._send_submission(content))
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
-            await self._farewells.say(self._disown(sending))
+            await self._cancellations.run(self._cancel_submitted(sending))
             raise
 
-    async def _send(self, content: bytes) -> str:
-        job_id = (await self._wire.send("POST", "/run", content)).document().get("id")
-        if not isinstance(job_id, str) or not _JOB_ID.fullmatch(job_id):
-            raise TransientFailure("the answer to the submission holds no job id", acted=True)
+    async def _send_submission(self, content: bytes) -> str:
+        response = await self._connection.send("POST", "/run", content)
+        job_id = response.json_object().get("id")
+        if not is_job_id(job_id):
+            raise TransientFailure("the response to the submission has no job id", maybe_applied=True)
         return job_id
 
-    async def _disown(self, sending: asyncio.Task[str]) -> None:
+    async def _cancel_submitted(self, sending: asyncio.Task[str]) -> None:
         await self.cancel(await sending)
 
-    async def _attend(
+    async def _wait(
         self,
         job_id: str,
-        deadline: float,
-        seconds: float,
+        deadline: Deadline,
         on_status: OnStatus | None,
         *,
-        fresh: bool = False,
+        cancel_unfinished: bool,
+        just_submitted: bool = False,
     ) -> JobResult:
         try:
-            job = await self._watch(job_id, deadline, on_status, fresh=fresh)
+            job = await self._poller.poll_until_ended(
+                job_id, deadline, on_status, just_submitted=just_submitted
+            )
         except EndpointError:
             raise
         except BaseException:
-            await self._farewells.say(self.cancel(job_id))
+            if cancel_unfinished:
+                await self._cancellations.run(self.cancel(job_id))
             raise
-        if not job.status.terminal:
-            await self._farewells.say(self.cancel(job_id))
-            raise await self._overdue(job, seconds)
-        return result_of(job)
+        if job.status.terminal:
+            return result_of(job)
+        if cancel_unfinished:
+            await self._cancellations.run(self.cancel(job_id))
+        health = await self._health_now() if job.status is JobStatus.IN_QUEUE else None
+        raise deadline_error(job, deadline.seconds, health)
 
-    async def _watch(
-        self, job_id: str, deadline: float, on_status: OnStatus | None, *, fresh: bool = False
-    ) -> Job:
-        """Look at the job until it has ended or the deadline has come; return the last look."""
-        began = _now()
-        job: Job | None = None
-        while True:
-            if job is not None or fresh:
-                pause = self._cadence.wait(job, _now() - began)
-                await asyncio.sleep(min(pause, max(0.0, deadline - _now())))
-            left = max(0.0, deadline - _now())
-            before = job
-            try:
-                async with asyncio.timeout(left + LAST_LOOK_SECONDS):
-                    job = await self.status(job_id)
-            except TimeoutError:
-                return job or Job(job_id, JobStatus.UNKNOWN)
-            if on_status and (before is None or (before.status, before.retries) != (job.status, job.retries)):
-                on_status(job)
-            if job.status.terminal:
-                self._cadence.learn(job)
-                return job
-            if left == 0.0:
-                return job
-
-    async def _overdue(self, job: Job, seconds: float) -> EndpointUnavailable:
-        """The error for a job that did not end in time, with what its workers say if it still waits."""
-        health = None
-        if job.status is JobStatus.IN_QUEUE:
-            with suppress(EndpointError, TimeoutError):
-                async with asyncio.timeout(LAST_LOOK_SECONDS):
-                    health = await self.health()
-        return overdue(job, seconds, health)
+    async def _health_now(self) -> Health | None:
+        """The endpoint's health, None if it cannot be had within seconds."""
+        with suppress(EndpointError, TimeoutError):
+            async with asyncio.timeout(LAST_POLL_SECONDS):
+                return await self.health()
+        return None
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+def open_endpoint(settings: Settings) -> Endpoint:
+    """The endpoint that `settings` name; raises `SettingsError` if they do not name a usable one."""
+    if settings.engine_in_use() == "draft" and settings.runpod_url == RUNPOD_URL:
+        raise SettingsError(
+            "RunPod's endpoint has no draft voice",
+            remedy="start `python -m infra.local_runpod` and set NARRATION_RUNPOD_URL to its address",
+        )
+    if settings.endpoint_id is None:
+        raise SettingsError(
+            "RUNPOD_HIGGS_ENDPOINT_ID is not set", remedy="set it to the endpoint's id, or say engine=draft"
+        )
+    if settings.runpod_api_key is None:
+        raise SettingsError("RUNPOD_API_KEY is not set", remedy="set a key that may use this endpoint")
+    return Endpoint(
+        settings.endpoint_id, settings.runpod_api_key.get_secret_value(), base_url=settings.runpod_url
+    )
 
 
-def _job_path(call: str, job_id: str) -> str:
-    """The path of a call about a job; an id that would lead elsewhere is no job's."""
-    if not _JOB_ID.fullmatch(job_id):
+def _job_path(operation: str, job_id: str) -> str:
+    """The path of a call about a job; raises `JobLost` for an id that would lead to another path."""
+    if not is_job_id(job_id):
         raise JobLost(f"{one_line(job_id, 60)!r} is not a job's id")
-    return f"/{call}/{job_id}"
+    return f"/{operation}/{job_id}"

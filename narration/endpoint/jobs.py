@@ -1,14 +1,15 @@
-"""RunPod's job, as its API tells of it: states, policy, what came out, and the endpoint's health.
+"""A RunPod job as the job API describes it: id, status, policy, result; and the endpoint's health counts.
 
 Source: RunPod's documentation of serverless endpoints (job states, operation reference).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,11 +21,12 @@ WEEK_SECONDS = 7 * 86_400.0
 MIN_EXECUTION_SECONDS = 5.0
 MIN_TTL_SECONDS = 10.0
 
-_MOST = 1e15  # ms, or retries; JSON has integers that no float can hold
+_MAX_NUMBER = 1e15  # ms, or retries; JSON has integers that no float can hold
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,255}")
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. A word this client does not know is `UNKNOWN`, and not the end."""
+    """RunPod's names for a job's status. Any other name is read as `UNKNOWN`, which is not terminal."""
 
     IN_QUEUE = "IN_QUEUE"
     IN_PROGRESS = "IN_PROGRESS"
@@ -36,12 +38,12 @@ class JobStatus(StrEnum):
     UNKNOWN = "UNKNOWN"
 
     @classmethod
-    def _missing_(cls, value: object) -> JobStatus:  # noqa: ARG003  # whatever it is
+    def _missing_(cls, value: object) -> JobStatus:  # noqa: ARG003  # any unknown name
         return cls.UNKNOWN
 
     @property
     def terminal(self) -> bool:
-        """Whether the job will not change any more."""
+        """Whether the job has ended: its status will not change any more."""
         return self in _TERMINAL
 
 
@@ -50,12 +52,12 @@ _TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLE
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One answer about a job.
+    """A job's status at one moment.
 
-    `output` is what the worker reported at the end; what it shows while running is not kept, so
-    that progress is never taken for a result. `error` is a single line, without traceback.
-    `delay_ms` counts from submission to the latest start (again, after one of `retries`
-    re-dispatches by the platform), `execution_ms` from there to the end; None where not told.
+    `output` is the worker's final output; output shown while the job runs is dropped, so that
+    progress is never taken for a result. `error` is a single line, without traceback. `delay_ms`
+    counts from submission to the latest start (again, after one of `retries` re-dispatches by the
+    platform), `execution_ms` from there to the end; None where RunPod does not say.
     """
 
     id: str
@@ -70,10 +72,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobPolicy:
-    """How long the platform keeps at a job.
+    """How long a job may take, sent with its submission.
 
-    `execution_timeout_seconds` bounds its running, 5 s to 7 days; `ttl_seconds` its whole life
-    from submission, queue included, 10 s to 7 days, after which it is deleted even while it
+    `execution_timeout_seconds` limits its execution, 5 s to 7 days; `ttl_seconds` its whole life
+    from submission, queue included, 10 s to 7 days, after which RunPod deletes it even while it
     runs. Raises `SettingsError` outside RunPod's ranges.
     """
 
@@ -81,25 +83,25 @@ class JobPolicy:
     ttl_seconds: float = 7_200.0
 
     def __post_init__(self) -> None:
-        _within("a job's execution timeout", self.execution_timeout_seconds, MIN_EXECUTION_SECONDS)
-        _within("a job's time to live", self.ttl_seconds, MIN_TTL_SECONDS)
+        _check_range("a job's execution timeout", self.execution_timeout_seconds, MIN_EXECUTION_SECONDS)
+        _check_range("a job's time to live", self.ttl_seconds, MIN_TTL_SECONDS)
 
-    def to_wire(self) -> dict[str, int]:
-        """The `policy` of a submission, in milliseconds."""
+    def to_json(self) -> dict[str, int]:
+        """The `policy` object of a submission, in milliseconds."""
         return {
             "executionTimeout": round(self.execution_timeout_seconds * 1000),
             "ttl": round(self.ttl_seconds * 1000),
         }
 
 
-def _within(what: str, seconds: float, least: float) -> None:
+def _check_range(setting: str, seconds: float, least: float) -> None:
     if not least <= seconds <= WEEK_SECONDS:  # NaN fails this too
-        raise SettingsError(f"{what} of {seconds:g} s is outside {least:g} s to 7 days")
+        raise SettingsError(f"{setting} of {seconds:g} s is outside {least:g} s to 7 days")
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """A clip as the worker answered it. `audio` is the encoded file; times are in milliseconds."""
+    """A completed job's clip. `audio` is the encoded audio file; times are in milliseconds."""
 
     result: SynthesisResult = field(repr=False)  # megabytes of base64
     audio: bytes = field(repr=False)
@@ -114,7 +116,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class JobCounts(BaseModel):
-    """Jobs of an endpoint by state."""
+    """An endpoint's number of jobs by state."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", validate_by_name=True, validate_by_alias=True)
 
@@ -126,7 +128,7 @@ class JobCounts(BaseModel):
 
 
 class WorkerCounts(BaseModel):
-    """Workers of an endpoint by state. A worker may be counted under two names at once."""
+    """An endpoint's number of workers by state. A worker may be counted in two states at once."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -139,7 +141,7 @@ class WorkerCounts(BaseModel):
 
 
 class Health(BaseModel):
-    """What an endpoint says of itself. What it leaves out counts as zero."""
+    """The response to /health. A count that is left out is zero."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -147,26 +149,32 @@ class Health(BaseModel):
     workers: WorkerCounts = WorkerCounts()
 
 
-def parse_job(job_id: str, document: Mapping[str, object]) -> Job:
-    """Read one answer about the job `job_id`; raise `ValueError` when it names no status."""
-    told = document.get("status")
-    if not isinstance(told, str):
-        raise ValueError("the answer names no status")  # noqa: TRY004  # of the answer, not of an argument
-    status = JobStatus(told)
-    retries = _number(document.get("retries"))
-    worker = document.get("workerId")
+def is_job_id(value: object) -> TypeGuard[str]:
+    """Whether `value` may be a job's id, which becomes part of a URL's path."""
+    return isinstance(value, str) and _JOB_ID.fullmatch(value) is not None
+
+
+def parse_job(job_id: str, response: Mapping[str, object]) -> Job:
+    """Read the job `job_id` from a response to /status; raises `ValueError` if it has no status."""
+    status_name = response.get("status")
+    if not isinstance(status_name, str):
+        raise ValueError("the response has no job status")  # noqa: TRY004  # a bad response, not a bad argument
+    status = JobStatus(status_name)
+    retries = _number(response.get("retries"))
+    worker = response.get("workerId")
     return Job(
         id=job_id,
         status=status,
-        output=document.get("output") if status.terminal else None,
-        error=error_reason(document.get("error")),
-        delay_ms=_number(document.get("delayTime")),
-        execution_ms=_number(document.get("executionTime")),
+        output=response.get("output") if status.terminal else None,
+        error=error_reason(response.get("error")),
+        delay_ms=_number(response.get("delayTime")),
+        execution_ms=_number(response.get("executionTime")),
         retries=int(retries or 0),
         worker_id=one_line(worker, 100) if isinstance(worker, str) else "",
     )
 
 
 def _number(value: object) -> float | None:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if plain and 0 <= value <= _MOST else None  # type: ignore[arg-type, operator]  # mypy does not narrow through `plain`
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value <= _MAX_NUMBER else None

@@ -1,4 +1,4 @@
-"""The client of RunPod's management API: what an endpoint is and may become, not its jobs.
+"""The client of RunPod's management API, which describes and changes endpoints, but knows no jobs.
 
 REST v2, whose errors are RFC 9457 problems. It takes a key of its own, RUNPOD_MANAGEMENT_KEY:
 the key that submits jobs should not be able to change what they cost.
@@ -20,19 +20,20 @@ from pydantic_core import from_json
 from narration.endpoint.jobs import Count
 from narration.endpoint.messages import one_line
 from narration.endpoint.responses import retry_after
+from narration.endpoint.retrying import TransientFailure
 from narration.errors import EndpointError, EndpointRefused, EndpointUnavailable, SettingsError
 
 MANAGEMENT_URL = "https://api.runpod.io/v2"
-TRIES = 4
+MAX_TRIES = 4
 LONGEST_PAUSE = 60.0  # s; a minute is the longest window of RunPod's own rate limit
 READ_SECONDS = 30.0
 
-Document = dict[str, object]
+JsonObject = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """What the management API says of an endpoint. Workers are counts, `timeout` seconds a job."""
+    """An endpoint as the management API describes it. Workers are counts, `timeout` seconds a job."""
 
     id: str
     name: str
@@ -46,24 +47,25 @@ class EndpointState:
         return self.max_workers == 0
 
 
-class _Scale(BaseModel):
+class _WorkerLimits(BaseModel):
     min: Count = 0
     max: Count = 0
 
 
-class _Shown(BaseModel):
-    """An endpoint as the API shows it; `timeout` in milliseconds."""
+class _EndpointDescription(BaseModel):
+    """The fields of an endpoint that are read from the API's response; `timeout` in milliseconds."""
 
     name: str = ""
-    workers: _Scale
+    workers: _WorkerLimits
     timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Management:
+class ManagementApi:
     """RunPod's management API for one account.
 
-    Every call raises `EndpointRefused` when the API says no, with its words, and
-    `EndpointUnavailable` when it cannot be had for a while. The key appears in neither.
+    A call that fails for a reason that may pass is made up to `MAX_TRIES` times, except for a
+    creation whose response was lost. Every call raises `EndpointRefused` with the API's reason when
+    the API refuses, and `EndpointUnavailable` when repeating did not help. No message contains the key.
     """
 
     def __init__(
@@ -77,12 +79,12 @@ class Management:
         self._sleep = sleep
         if not self._key or not self._key.isascii() or not self._key.isprintable() or " " in self._key:
             raise SettingsError(
-                "RUNPOD_MANAGEMENT_KEY is no key", remedy="copy it again from RunPod's console"
+                "RUNPOD_MANAGEMENT_KEY is not a key", remedy="copy it again from RunPod's console"
             )
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {self._key}", "Accept": "application/json"},
             timeout=READ_SECONDS,
-            follow_redirects=False,  # the key is for this host alone
+            follow_redirects=False,  # the key must reach this host only
             transport=transport,
         )
 
@@ -94,89 +96,101 @@ class Management:
     ) -> None:
         self._client.close()
 
-    def read(self, path: str) -> Document:
-        """The document at `path`."""
-        return self._send("GET", path)
+    def read(self, path: str) -> JsonObject:
+        """The object at `path`."""
+        return self._call("GET", path)
 
-    def create(self, path: str, body: Mapping[str, object]) -> Document:
-        """Add `body` to the collection at `path`; the new thing as the API made it."""
-        return self._send("POST", path, body)
+    def create(self, path: str, body: Mapping[str, object]) -> JsonObject:
+        """Add `body` to the collection at `path`; returns the new object as the API made it."""
+        return self._call("POST", path, body)
 
-    def change(self, path: str, body: Mapping[str, object]) -> Document:
-        """Set the fields in `body` on the thing at `path`, leaving its others; the whole thing after it."""
-        return self._send("PATCH", path, body)
+    def update(self, path: str, body: Mapping[str, object]) -> JsonObject:
+        """Set the fields in `body` on the object at `path`, leaving its others; returns the whole object."""
+        return self._call("PATCH", path, body)
 
-    def _send(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Document:
-        for tries_left in reversed(range(TRIES)):
-            # The errors of httpx carry the request and with it the key: none travels on as a cause.
+    def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> JsonObject:
+        for tries in range(1, MAX_TRIES + 1):
             try:
-                response = self._client.request(method, MANAGEMENT_URL + path, json=body)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                trouble, asked, acted = f"no connection: {type(error).__name__}", None, False
-            except httpx.HTTPError as error:
-                trouble, asked, acted = f"no answer: {type(error).__name__}", None, True
-            else:
-                if response.status_code != HTTPStatus.TOO_MANY_REQUESTS and response.status_code < 500:
-                    return self._document(response, path)
-                trouble, asked = self._said(response), retry_after(response.headers)
-                acted = response.status_code != HTTPStatus.TOO_MANY_REQUESTS
-            if acted and method == "POST":
+                return self._send(method, path, body)
+            except TransientFailure as error:
+                failure = error
+            if failure.maybe_applied and method == "POST":
                 raise EndpointUnavailable(
-                    f"the answer to creating at {path} was lost: {trouble}",
-                    remedy="run again: what was made is found by its name",
+                    f"the response to creating an object at {path} was lost: {failure}",
+                    remedy="run again: an object that was created is found by its name",
                 )
-            if tries_left:
-                pause = 2.0 ** (TRIES - 1 - tries_left) if asked is None else asked
+            if tries < MAX_TRIES:
+                pause = 2.0 ** (tries - 1) if failure.retry_after is None else failure.retry_after
                 self._sleep(min(pause, LONGEST_PAUSE))
         raise EndpointUnavailable(
-            f"RunPod's management API cannot be had: {trouble}", remedy="try again later"
+            f"RunPod's management API is unavailable: {failure}", remedy="try again later"
         )
 
-    def _document(self, response: httpx.Response, path: str) -> Document:
+    def _send(self, method: str, path: str, body: Mapping[str, object] | None) -> JsonObject:
+        """One request; raises `TransientFailure` for a failure that may pass."""
+        # The errors of httpx hold the request and with it the key, so none is kept as a cause.
+        try:
+            response = self._client.request(method, MANAGEMENT_URL + path, json=body)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise TransientFailure(f"no connection: {type(error).__name__}", maybe_applied=False) from None
+        except httpx.HTTPError as error:
+            raise TransientFailure(f"no response: {type(error).__name__}", maybe_applied=True) from None
+        rate_limited = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        if rate_limited or response.status_code >= 500:
+            raise TransientFailure(
+                self._explain(response),
+                maybe_applied=not rate_limited,
+                rate_limited=rate_limited,
+                retry_after=retry_after(response.headers),
+            )
         if not response.is_success:
             raise EndpointRefused(
-                f"RunPod refused {path}: {self._said(response)}", remedy=_remedy(response.status_code)
+                f"RunPod refused {path}: {self._explain(response)}", remedy=_remedy(response.status_code)
             )
-        try:
-            document = from_json(response.content)
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            raise EndpointError(f"RunPod's answer for {path} is no JSON object")
-        return document
+        return _json_object(response, path)
 
-    def _said(self, response: httpx.Response) -> str:
-        """Status and problem in one line: title, detail and each validation failure."""
+    def _explain(self, response: httpx.Response) -> str:
+        """The status and the problem's title, detail and validation failures, on one line."""
         try:
             problem = from_json(response.content)
         except ValueError:
             problem = {}
         parts: list[object] = []
         if isinstance(problem, dict):
-            details = problem.get("errors")
-            details = details if isinstance(details, list) else []
-            parts = [problem.get("detail") or problem.get("title") or "", *details]
-        words = one_line("; ".join(str(part) for part in parts if part)).replace(self._key, "[key]")
-        return f"HTTP {response.status_code}{words and f': {words}'}"
+            failures = problem.get("errors")
+            failures = failures if isinstance(failures, list) else []
+            parts = [problem.get("detail") or problem.get("title") or "", *failures]
+        reason = one_line("; ".join(str(part) for part in parts if part)).replace(self._key, "[key]")
+        return f"HTTP {response.status_code}{reason and f': {reason}'}"
 
 
 def endpoint_state(
     endpoint_id: str, key: str, *, transport: httpx.BaseTransport | None = None
 ) -> EndpointState:
-    """What the management API says of the endpoint. Raises as `Management` does."""
-    with Management(key, transport=transport) as management:
-        document = management.read(f"/serverless/{endpoint_id}")
+    """The endpoint's present limits by the management API. Raises as `ManagementApi` does."""
+    with ManagementApi(key, transport=transport) as management:
+        response = management.read(f"/serverless/{endpoint_id}")
     try:
-        shown = _Shown.model_validate(document)
+        description = _EndpointDescription.model_validate(response)
     except ValidationError:
-        raise EndpointError("RunPod's answer does not describe an endpoint") from None
+        raise EndpointError("RunPod's response does not describe an endpoint") from None
     return EndpointState(
         id=endpoint_id,
-        name=shown.name,
-        min_workers=shown.workers.min,
-        max_workers=shown.workers.max,
-        timeout=shown.timeout / 1000,
+        name=description.name,
+        min_workers=description.workers.min,
+        max_workers=description.workers.max,
+        timeout=description.timeout / 1000,
     )
+
+
+def _json_object(response: httpx.Response, path: str) -> JsonObject:
+    try:
+        value = from_json(response.content)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise EndpointError(f"RunPod's response for {path} is not a JSON object")
+    return value
 
 
 def _remedy(status: int) -> str:
@@ -186,6 +200,6 @@ def _remedy(status: int) -> str:
         case HTTPStatus.FORBIDDEN:
             return "give RUNPOD_MANAGEMENT_KEY the right to manage serverless endpoints"
         case HTTPStatus.NOT_FOUND:
-            return "check the id: there is no such thing in this account"
+            return "check the id: this account has no such object"
         case _:
             return ""

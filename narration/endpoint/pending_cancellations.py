@@ -1,4 +1,4 @@
-"""Cancelling what a caller walked away from: in bounded time, and to the end even if it walks twice."""
+"""Cancellations under way at RunPod, each limited in time and finished even if the caller is cancelled."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from narration.errors import EndpointError
 
 
 class PendingCancellations:
-    """The cancellations under way; each may take `seconds`, and none raises."""
+    """The cancellations that are still running; each may take `seconds`, and none raises an error.
+
+    A cancelled flow run cancels its tasks, and may cancel them again while they clean up. The
+    cancellation of a job therefore runs in an asyncio task of its own, which only the time limit ends.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
 
-    async def say(self, parting: Coroutine[Any, Any, None]) -> None:
-        """Await `parting`; a caller cancelled meanwhile leaves it to `finish`."""
-        task = asyncio.create_task(self._bounded(parting))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+    async def run(self, cancellation: Coroutine[Any, Any, None]) -> None:
+        """Run `cancellation` and wait for it; if the caller is cancelled meanwhile, it runs on."""
+        task = asyncio.create_task(self._run_limited(cancellation))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         await asyncio.shield(task)
 
     async def finish(self) -> None:
-        """Wait for those still under way."""
-        if self._under_way:
-            await asyncio.wait(self._under_way)
+        """Wait for the cancellations that are still running."""
+        if self._running:
+            await asyncio.wait(self._running)
 
-    async def _bounded(self, parting: Coroutine[Any, Any, None]) -> None:
-        # What cannot be said is left unsaid: the job ends at its time to live.
+    async def _run_limited(self, cancellation: Coroutine[Any, Any, None]) -> None:
+        # A job whose cancellation fails ends by itself, at the time to live of its policy.
         with suppress(EndpointError, TransientFailure, TimeoutError):
             async with asyncio.timeout(self._seconds):
-                await parting
+                await cancellation

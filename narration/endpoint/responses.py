@@ -1,4 +1,4 @@
-"""What an HTTP reply amounts to: an object, trouble that may pass, or a refusal with its remedy."""
+"""An HTTP response of the job API: a JSON object, a failure that may pass, or a refusal with its remedy."""
 
 from __future__ import annotations
 
@@ -16,72 +16,84 @@ from narration.endpoint.retrying import TransientFailure
 from narration.errors import EndpointRefused, JobLost
 
 _JOB_GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
-_PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
+# RunPod does not document its response to cancelling an ended job; none of these means "still running".
+_NOTHING_TO_CANCEL = _JOB_GONE | {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT}
+_TRANSIENT_BELOW_500 = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer to the request for `path`, relative to the endpoint's address; `headers` in lower case."""
+class EndpointResponse:
+    """The response to a request for `path` below the endpoint's address; header names in lower case."""
 
     path: str
     status: int
     headers: Mapping[str, str]
     body: bytes
 
-    def document(self) -> Mapping[str, object]:
-        """The object in the answer. Raises what `check` raises, and `Trouble` where there is none."""
-        self.check()
+    @property
+    def nothing_to_cancel(self) -> bool:
+        """Whether this response to /cancel says that the job has ended or is unknown."""
+        return self.status in _NOTHING_TO_CANCEL
+
+    def json_object(self) -> Mapping[str, object]:
+        """The JSON object in the body.
+
+        Raises what `raise_for_status` raises, and `TransientFailure` if the body is not a JSON object.
+        """
+        self.raise_for_status()
         try:
-            document = from_json(self.body)
+            value = from_json(self.body)
         except ValueError:
-            document = None
-        if not isinstance(document, dict):
+            value = None
+        if not isinstance(value, dict):
             raise TransientFailure(
-                f"the answer is no JSON object but {len(self.body)} other bytes", acted=True
+                f"the response is not a JSON object but {len(self.body)} other bytes", maybe_applied=True
             )
-        return document
+        return value
 
-    def check(self) -> None:
-        """Return if the endpoint did as it was asked.
+    def raise_for_status(self) -> None:
+        """Return if the status is a success.
 
-        Raises `Trouble` for what may pass, `JobLost` for a job that is not known, and
-        `EndpointRefused` for every other refusal.
+        Raises `TransientFailure` for a failure that may pass, `JobLost` for a job that the endpoint
+        does not know, and `EndpointRefused` for every other status.
         """
         if 200 <= self.status < 300:
             return
-        told = f"HTTP {self.status}{self._explanation()}"
+        failure = f"HTTP {self.status}{self._explanation()}"
         if self.status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise TransientFailure(told, acted=False, crowded=True, retry_after=retry_after(self.headers))
-        if self.status >= 500 or self.status in _PASSING:
-            raise TransientFailure(told, acted=True, retry_after=retry_after(self.headers))
+            raise TransientFailure(
+                failure, maybe_applied=False, rate_limited=True, retry_after=retry_after(self.headers)
+            )
+        if self.status >= 500 or self.status in _TRANSIENT_BELOW_500:
+            raise TransientFailure(failure, maybe_applied=True, retry_after=retry_after(self.headers))
         if self.status in _JOB_GONE and self.path.startswith("/status/"):
             job_id = self.path.rpartition("/")[2]
-            raise JobLost(f"job {job_id} is not known to the endpoint: it expired, or never was there")
-        raise EndpointRefused(f"the endpoint refused: {told}", remedy=_remedy(self.status))
+            raise JobLost(f"the endpoint does not know job {job_id}: it expired or never existed")
+        raise EndpointRefused(f"the endpoint refused the call: {failure}", remedy=_remedy(self.status))
 
     def _explanation(self) -> str:
-        """What an error's body says, where it is JSON: a page of HTML explains nothing."""
+        """The reason in an error's body, "" where the body is not JSON: a page of HTML explains nothing."""
         try:
-            said = error_reason(from_json(self.body))
+            reason = error_reason(from_json(self.body))
         except ValueError:
             return ""
-        return f": {said}" if said else ""
+        return f": {reason}" if reason else ""
 
 
 def _remedy(status: int) -> str:
     match status:
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            return "check RUNPOD_API_KEY: a key that exists and may use this endpoint"
+            return "check RUNPOD_API_KEY: the key must exist and be allowed to use this endpoint"
         case HTTPStatus.PAYMENT_REQUIRED:
             return "check the balance of the RunPod account"
         case HTTPStatus.NOT_FOUND:
-            return "check RUNPOD_HIGGS_ENDPOINT_ID: the endpoint is not there"
+            return "check RUNPOD_HIGGS_ENDPOINT_ID: there is no such endpoint"
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return "give the voice by its address or by a shorter sample; RunPod takes 10 MB a job"
         case _ if 300 <= status < 400:
             return "check NARRATION_RUNPOD_URL: redirects are not followed, since the key is for one host"
         case _:
-            return "see what the endpoint says of the request"
+            return "the endpoint's reason for refusing is in this message"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -1,13 +1,14 @@
-"""Trouble that may pass, and how long a call goes on in spite of it."""
+"""Repeating a call to the endpoint that failed for a reason that may pass."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TypeVar
 
-from narration.endpoint.rate_limiter import RateLimiter, jitter
+from narration.endpoint.rate_limiter import RateLimiter
 from narration.errors import EndpointUnavailable
 
 FIRST_PAUSE = 0.5  # s before the first repetition; doubled for each further one
@@ -18,61 +19,69 @@ T = TypeVar("T")
 
 
 class TransientFailure(Exception):
-    """A call brought no answer that can be used; internal to this package.
+    """A call that brought no usable response, for a reason that may pass; internal to this package.
 
-    `acted`: the endpoint may have done what was asked. `crowded`: it asks for fewer calls,
-    for `retry_after` seconds if it said so.
+    `maybe_applied`: the endpoint may have done what the call asked for. `rate_limited`: the
+    endpoint asks for fewer calls. `retry_after`: seconds it asks to wait, None if it named none.
     """
 
     def __init__(
-        self, message: str, *, acted: bool, crowded: bool = False, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        maybe_applied: bool,
+        rate_limited: bool = False,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.acted = acted
-        self.crowded = crowded
+        self.maybe_applied = maybe_applied
+        self.rate_limited = rate_limited
         self.retry_after = retry_after
 
 
-def pause_before(repetition: int, asked: float | None = None) -> float:
+def pause_before(repetition: int, retry_after: float | None = None) -> float:
     """Seconds to wait before the `repetition`-th repetition (from 1) of a call.
 
-    Doubling from half a second, or what the server `asked` for up to a minute, and spread so
-    that those who failed together do not come back together.
+    Doubling from half a second, or the server's `retry_after` up to a minute; random within
+    bounds, so that calls that failed together are not repeated together.
     """
-    if asked is None:
+    if retry_after is None:
         longest = min(FIRST_PAUSE * 2.0 ** (min(repetition, 32) - 1), LONGEST_PAUSE)
-        return longest * jitter.uniform(0.5, 1.0)
-    return max(min(asked, LONGEST_RETRY_AFTER), FIRST_PAUSE) * jitter.uniform(1.0, 1.1)
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311  # spreads the calls, guards nothing
+    bounded = max(min(retry_after, LONGEST_RETRY_AFTER), FIRST_PAUSE)
+    return bounded * random.uniform(1.0, 1.1)  # noqa: S311  # as above
 
 
 async def retry(
-    call: Callable[[], Awaitable[T]], gate: RateLimiter, *, patience: float, harmless: bool = True
+    call: Callable[[], Awaitable[T]], limiter: RateLimiter, *, seconds: float, idempotent: bool = True
 ) -> T:
-    """`call` through `gate`, again and again, until it brings no more `Trouble`.
+    """Make `call` within `limiter`, and repeat it for up to `seconds` while it raises `TransientFailure`.
 
-    A call that is not `harmless` to repeat is repeated only where it certainly did nothing.
-    Raises `EndpointUnavailable` once the next try would come after `patience` seconds.
+    A call that is not `idempotent` is repeated only if it was certainly not applied. Raises
+    `EndpointUnavailable` when the next repetition would start too late.
     """
     loop = asyncio.get_running_loop()
-    give_up = loop.time() + patience
+    give_up_at = loop.time() + seconds
     for repetition in count(1):
         try:
-            async with gate:
+            async with limiter:
                 return await call()
         except TransientFailure as error:
-            trouble = error
-        pause = pause_before(repetition, trouble.retry_after)
-        if trouble.acted and not harmless:
+            failure = error
+        if failure.maybe_applied and not idempotent:
             raise EndpointUnavailable(
-                f"the answer to a submission was lost: {trouble}",
+                f"the response to a submission was lost: {failure}",
                 remedy="the job may be running unseen; its clip can be had only by submitting again",
                 maybe_accepted=True,
             )
-        if loop.time() + pause > give_up:
-            remedy = "lower NARRATION_CONCURRENCY" if trouble.crowded else "check the network, then try again"
-            raise EndpointUnavailable(f"the endpoint cannot be had: {trouble}", remedy=remedy)
-        if trouble.crowded:
-            gate.hold(pause)  # for every caller: it is the endpoint that is full, not this job
+        pause = pause_before(repetition, failure.retry_after)
+        if loop.time() + pause > give_up_at:
+            remedy = (
+                "lower NARRATION_CONCURRENCY" if failure.rate_limited else "check the network, then try again"
+            )
+            raise EndpointUnavailable(f"the endpoint is unavailable: {failure}", remedy=remedy)
+        if failure.rate_limited:
+            limiter.pause(pause)  # for every caller: the endpoint is full, not this job
         else:
             await asyncio.sleep(pause)
     raise AssertionError("a count has no end")

@@ -200,8 +200,11 @@ class Synthesizer:
         """The recorded job's result, or None when it has to be submitted again."""
         try:
             # Another run may wait for this job too: only one's own is cancelled with the run.
-            watch = self._endpoint.attend if record.run == self._run else self._endpoint.result
-            result = await watch(record.job_id, deadline_seconds=self._deadline)
+            result = await self._endpoint.result(
+                record.job_id,
+                deadline_seconds=self._deadline,
+                cancel_unfinished=record.run == self._run,
+            )
         except (EndpointRefused, EndpointUnavailable):
             raise
         except EndpointError as error:
