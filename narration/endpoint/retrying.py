@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import TypeVar
 
 from narration.endpoint.rate_limiter import RateLimiter
@@ -62,12 +61,14 @@ async def retry(
     """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + seconds
-    for repetition in count(1):
+    repetition = 0
+    while True:
         try:
             async with limiter:
                 return await call()
         except TransientFailure as error:
             failure = error
+        repetition += 1
         if failure.maybe_applied and not idempotent:
             raise EndpointUnavailable(
                 f"the response to a submission was lost: {failure}",
@@ -84,4 +85,3 @@ async def retry(
             limiter.pause(pause)  # for every caller: the endpoint is full, not this job
         else:
             await asyncio.sleep(pause)
-    raise AssertionError("a count has no end")
