@@ -1,4 +1,4 @@
-"""Waiting for the queue to change, on behalf of a client that may leave meanwhile."""
+"""HTTP requests that wait for the queue to change, until it has or their client has disconnected."""
 
 from __future__ import annotations
 
@@ -9,45 +9,47 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-_SLICE = 0.5  # s between looks at whether a waiting client is still there
+DISCONNECT_CHECK_SECONDS = 0.5  # between checks whether a waiting client is still connected
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 class ChangeNotifier:
-    """Wakes everyone who waits, each time something changed."""
+    """Wakes every waiting request each time the queue has changed."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._changed = asyncio.Event()
         self._closed = False
 
-    def tell(self) -> None:
-        """Something changed: whoever waits, look again."""
-        self._event.set()
-        self._event = asyncio.Event()
+    def notify(self) -> None:
+        """Wake every waiting request: the queue has changed."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def close(self) -> None:
-        """The server is going: nobody waits any more, now or later."""
+        """The server is closing: end every wait, now and later."""
         self._closed = True
-        self.tell()
+        self.notify()
 
-    async def until(
-        self, look: Callable[[], Found | None], request: Request, *, seconds: float
-    ) -> Found | None:
-        """What `look` finds, or None after `seconds`, when `request`'s client has left, or at the close.
+    async def wait_for(
+        self, look_up: Callable[[], T | None], request: Request, *, seconds: float
+    ) -> T | None:
+        """Call `look_up` after each change until it returns a value, and return the value.
 
-        `look` may hand something over: nothing is awaited between its answer and the return.
+        Returns None after `seconds`, when the client of `request` has disconnected, and when the
+        server is closing. `look_up` may take a job out of the queue: nothing is awaited between its
+        value and the return, so no value is lost.
         """
         deadline = time.monotonic() + seconds
         while True:
-            event = self._event
+            changed = self._changed
             if await request.is_disconnected():
                 return None
-            found = look()
+            value = look_up()
             left = deadline - time.monotonic()
-            if found is not None or left <= 0 or self._closed:
-                return found
+            if value is not None or left <= 0 or self._closed:
+                return value
             try:
-                await asyncio.wait_for(event.wait(), min(left, _SLICE))
+                await asyncio.wait_for(changed.wait(), min(left, DISCONNECT_CHECK_SECONDS))
             except TimeoutError:
                 continue

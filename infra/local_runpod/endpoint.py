@@ -1,4 +1,4 @@
-"""The local endpoint as one thing: queue, both HTTP sides and workers, opened and closed together."""
+"""Opening the local endpoint and closing it: the queue, its two HTTP APIs and its workers."""
 
 from __future__ import annotations
 
@@ -19,41 +19,42 @@ from starlette.types import ASGIApp
 
 from infra.local_runpod.change_notifier import ChangeNotifier
 from infra.local_runpod.client_api import ClientApi
+from infra.local_runpod.ended_jobs import RETENTION
 from infra.local_runpod.environment import worker_environment
-from infra.local_runpod.job_queue import RETENTION, JobQueue
+from infra.local_runpod.job_queue import JobQueue
 from infra.local_runpod.worker_api import WorkerApi
 from infra.local_runpod.workers import WorkerPool
 
-SWEEP_SECONDS = 0.5  # between looks at what has run out of time
+TIME_LIMIT_CHECK_SECONDS = 0.5  # between two checks of every job's time limits
 
 log = logging.getLogger(__name__)
 
 
 def make_key() -> str:
-    """A key that nobody can guess."""
+    """A random key."""
     return secrets.token_urlsafe(24)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalEndpointOptions:
-    """What to open. `environment` holds the variables that workers may see more of than the machine's own."""
+    """Options of a local endpoint. `environment` adds to the variables of which workers get a part."""
 
     endpoint_id: str = "local"
-    port: int = 0  # 0: any free one
+    port: int = 0  # 0: any free port
     workers: int = 1
     api_key: str = field(default_factory=make_key, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    retention: float = RETENTION
+    retention: float = RETENTION  # s
 
 
 @dataclass(frozen=True, slots=True)
 class LocalEndpoint:
-    """An open endpoint. Clients need the first three.
+    """An open endpoint. Clients need `base_url`, `endpoint_id` and `api_key`.
 
-    `worker_variables` are what lets another worker, under the id given, take jobs here.
+    `worker_variables(worker_id)` are the environment variables by which another worker takes jobs here.
     """
 
-    base_url: str  # up to and with /v2
+    base_url: str  # ends in /v2
     endpoint_id: str
     api_key: str = field(repr=False)
     queue: JobQueue = field(repr=False)
@@ -62,51 +63,51 @@ class LocalEndpoint:
 
 @asynccontextmanager
 async def serve_endpoint(
-    plan: LocalEndpointOptions,
+    options: LocalEndpointOptions,
     *,
     wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[LocalEndpoint]:
-    """Open a local endpoint, and close it with everything it started.
+    """Open a local endpoint; on leaving, close it and end its workers.
 
-    `wrap` may put ASGI middleware around both HTTP sides, and `clock` may replace time, so that
-    faults are made outside of what is under test. Raises `WorkersFailed` if a worker cannot start.
+    Tests make faults through `wrap`, which puts ASGI middleware around both APIs, and `clock`, by
+    which the queue measures time. Raises `WorkersFailed` if a worker cannot start.
     """
-    news = ChangeNotifier()
-    queue = JobQueue(clock=clock, on_change=news.tell, retention=plan.retention)
-    client_api = ClientApi(queue, news, endpoint_id=plan.endpoint_id, api_key=plan.api_key)
-    worker_api = WorkerApi(queue, news, endpoint_id=plan.endpoint_id, token=make_key())
+    notifier = ChangeNotifier()
+    queue = JobQueue(clock=clock, on_change=notifier.notify, retention=options.retention)
+    client_api = ClientApi(queue, notifier, endpoint_id=options.endpoint_id, api_key=options.api_key)
+    worker_api = WorkerApi(queue, notifier, endpoint_id=options.endpoint_id, token=make_key())
     app = wrap(Starlette(routes=[*client_api.routes(), *worker_api.routes()]))
 
-    listening = _listen(plan.port)
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    machine = worker_environment({**os.environ, **plan.environment})
+    listener = _listen(options.port)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    environment = worker_environment({**os.environ, **options.environment})
 
     def variables(worker_id: str) -> dict[str, str]:
         return worker_api.environment(url, worker_id)
 
-    pool = WorkerPool(queue, lambda worker_id: machine | variables(worker_id), count=plan.workers)
-    async with _serving(app, listening), _sweeping(queue):
+    pool = WorkerPool(queue, lambda worker_id: environment | variables(worker_id), count=options.workers)
+    async with _serving(app, listener), _applying_time_limits(queue):
         try:
             await pool.start()
-            yield LocalEndpoint(f"{url}/v2", plan.endpoint_id, plan.api_key, queue, variables)
+            yield LocalEndpoint(f"{url}/v2", options.endpoint_id, options.api_key, queue, variables)
         finally:
             stopping = asyncio.create_task(pool.stop())
-            await asyncio.sleep(0)  # workers are told first: one that merely finds no job would ask again
-            news.close()
+            await asyncio.sleep(0)  # stops the workers first: a worker whose poll just ends would poll again
+            notifier.close()
             await stopping
 
 
 def _listen(port: int) -> socket.socket:
-    listening = socket.socket()
-    if os.name == "posix":  # elsewhere it would let two servers share the port
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", port))
-    return listening
+    listener = socket.socket()
+    if os.name == "posix":  # on Windows this option would let two servers share the port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    return listener
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handling: whoever opened the endpoint decides when it closes."""
+    """uvicorn without its signal handlers: `serve_endpoint` closes it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -114,7 +115,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _serving(app: ASGIApp, listening: socket.socket) -> AsyncIterator[None]:
+async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -124,7 +125,7 @@ async def _serving(app: ASGIApp, listening: socket.socket) -> AsyncIterator[None
         timeout_graceful_shutdown=2,
     )
     server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listening]))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started and not task.done():  # noqa: ASYNC110 -- uvicorn offers no event
             await asyncio.sleep(0.01)
@@ -132,17 +133,17 @@ async def _serving(app: ASGIApp, listening: socket.socket) -> AsyncIterator[None
     finally:
         server.should_exit = True
         await task
-        listening.close()
+        listener.close()
 
 
 @asynccontextmanager
-async def _sweeping(queue: JobQueue) -> AsyncIterator[None]:
-    async def sweep() -> None:
+async def _applying_time_limits(queue: JobQueue) -> AsyncIterator[None]:
+    async def apply_repeatedly() -> None:
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            queue.sweep()
+            await asyncio.sleep(TIME_LIMIT_CHECK_SECONDS)
+            queue.apply_time_limits()
 
-    task = asyncio.create_task(sweep())
+    task = asyncio.create_task(apply_repeatedly())
     try:
         yield
     finally:

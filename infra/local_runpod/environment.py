@@ -1,4 +1,4 @@
-"""What a child process is started with: the environment without anybody's keys, and our own code."""
+"""How child processes are started: an environment without keys, and this project's code on the path."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-API_KEY_VARIABLE = "LOCAL_RUNPOD_API_KEY"  # holds the key that clients must show; never in an argument
+API_KEY_VARIABLE = "LOCAL_RUNPOD_API_KEY"  # the key for clients; never an argument, which others can see
 
 NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-"""With `start_new_session`, which Windows ignores, what keeps the terminal's Ctrl-C from a child."""
+"""Keeps the terminal's Ctrl-C from a child on Windows, as `start_new_session` does elsewhere."""
 
 _ROOT = str(Path(__file__).resolve().parents[2])  # the folder that holds infra, gpu_worker and narration
 
@@ -42,13 +42,15 @@ _NAMES = frozenset(
 _PREFIXES = ("WORKER_", "LC_", "CUDA_", "NVIDIA_", "TORCH_", "PYTORCH_", "OMP_", "MKL_")
 
 
-def worker_environment(given: Mapping[str, str]) -> dict[str, str]:
-    """`given` reduced to what a worker may know: a list of what may pass, so that no new secret does."""
-    passed = {name: value for name, value in given.items() if name in _NAMES or name.startswith(_PREFIXES)}
-    path = [_ROOT, *filter(None, [passed.get("PYTHONPATH")])]
-    return passed | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
+def worker_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The part of `variables` that a worker may see, by a list of names: a new secret is not on the list."""
+    allowed = {
+        name: value for name, value in variables.items() if name in _NAMES or name.startswith(_PREFIXES)
+    }
+    path = [_ROOT, *filter(None, [allowed.get("PYTHONPATH")])]
+    return allowed | {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
 
 
 def python(*arguments: str) -> list[str]:
-    """The Python that runs us, told not to look for modules in the current folder, which is anybody's."""
+    """A command line of this Python, with -P: modules in the current folder are not imported."""
     return [sys.executable, "-P", *arguments]

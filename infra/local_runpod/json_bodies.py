@@ -1,4 +1,4 @@
-"""JSON in and out: a request's body read within a limit, and answers that can carry what was read."""
+"""JSON bodies of the two APIs: a request's read within a size limit, a response's written without loss."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from starlette.responses import JSONResponse
 
 
 class TooLarge(ValueError):
-    """A body over its limit."""
+    """A body over its size limit."""
 
 
 class NotJson(ValueError):
     """A body that is not a JSON object."""
 
 
-async def json_object(request: Request, limit: int) -> tuple[dict[str, Any], int]:
-    """The body as a JSON object, and its size in bytes. Raises `TooLarge` and `NotJson`."""
+async def read_json_object(request: Request, limit: int) -> tuple[dict[str, Any], int]:
+    """The body as a JSON object, and its size in bytes. Raises `TooLarge` above `limit`, and `NotJson`."""
     body = bytearray()
     size = 0
     try:
         async for part in request.stream():
             size += len(part)
-            if size <= limit:  # what is beyond is read too, so that the sender comes to read the answer
+            if size <= limit:  # the rest is read too: a sender that still sends does not read the response
                 body += part
     except ClientDisconnect:
-        raise NotJson("the client left in the middle of the body") from None
+        raise NotJson("the client disconnected in the middle of the body") from None
     if size > limit:
         raise TooLarge(f"the body has {size} bytes, over {limit}")
     try:
@@ -40,13 +40,13 @@ async def json_object(request: Request, limit: int) -> tuple[dict[str, Any], int
 
 
 class LenientJsonResponse(JSONResponse):
-    """What Python reads as JSON, lone surrogates and infinite numbers too, it also writes."""
+    """A JSON response that can hold whatever Python reads as JSON, lone surrogates and infinities too."""
 
     def render(self, content: Any) -> bytes:
-        """ASCII, all else escaped: a job that cannot be handed over would take its batch with it."""
+        """ASCII, all else escaped. A job that could not be written would take down its whole batch."""
         return json.dumps(content, separators=(",", ":")).encode()
 
 
-def refusal(status: int, reason: str) -> LenientJsonResponse:
-    """An error answer."""
+def error_response(status: int, reason: str) -> LenientJsonResponse:
+    """A response with this status and `reason` as its `error`."""
     return LenientJsonResponse({"error": reason}, status_code=status)

@@ -1,4 +1,4 @@
-"""Starting the local endpoint as a process from the pipeline's side; the standard library only."""
+"""Starting the local endpoint as a child process of the pipeline; needs the standard library only."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from infra.local_runpod.environment import API_KEY_VARIABLE, NEW_GROUP, python, 
 from narration.errors import EndpointUnavailable
 
 STOP_SECONDS = 10.0
-LOG_LINES = 200  # the last ones, kept for whoever asks why
+LOG_LINES = 200  # the last ones, kept to explain a failure
 
 
 class RunningEndpoint:
-    """A local endpoint in a process of its own, which ends by itself if this process dies.
+    """A local endpoint in a process of its own, which ends by itself when this process ends.
 
-    `base_url` goes up to and with /v2; jobs go to `endpoint_id` with `api_key`.
+    `base_url` ends in /v2; jobs are submitted to `endpoint_id` with `api_key`.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], api_key: str) -> None:
@@ -32,48 +32,48 @@ class RunningEndpoint:
         self.api_key = api_key
         self.base_url = ""
         self.endpoint_id = ""
-        self._said: deque[str] = deque(maxlen=LOG_LINES)
-        # Pipes cannot be read with a time limit on every system, so threads wait in our place.
-        self._listener = threading.Thread(target=self._keep_log, daemon=True)
-        self._listener.start()
+        self._log_lines: deque[str] = deque(maxlen=LOG_LINES)
+        # Not every system can read a pipe with a time limit, so threads read the pipes.
+        self._log_reader = threading.Thread(target=self._keep_log, daemon=True)
+        self._log_reader.start()
 
     def wait_until_ready(self, seconds: float) -> None:
-        """Return when the workers take jobs; else raise `EndpointUnavailable` with the end of the log."""
+        """Return when the workers take jobs; else raises `EndpointUnavailable` with the log's end."""
         lines: list[bytes] = []
         output = _pipe(self._process.stdout)
         reader = threading.Thread(target=lambda: lines.append(output.readline()), daemon=True)
         reader.start()
         reader.join(seconds)
         if not lines or not lines[0].endswith(b"\n"):
-            # Its output can end before the process does; only silence means that it may still come up.
-            what = "ended while starting" if lines else f"was not up within {seconds:g} s"
+            # An empty line means that the output has ended, which it can before the process has.
+            failure = "ended while starting" if lines else f"was not ready within {seconds:g} s"
             self.stop()
-            said = " / ".join(self.log().splitlines())[-2_000:]
-            raise EndpointUnavailable(f"the local endpoint {what}; it last said: {said}")
+            log_end = " / ".join(self.log().splitlines())[-2_000:]
+            raise EndpointUnavailable(f"the local endpoint {failure}; its log ends: {log_end}")
         ready = json.loads(lines[0])
         self.base_url, self.endpoint_id = ready["base_url"], ready["endpoint_id"]
 
     def log(self) -> str:
-        """The last of what the endpoint and its workers wrote."""
-        return "".join(self._said)
+        """The last lines that the endpoint and its workers wrote."""
+        return "".join(self._log_lines)
 
     def stop(self) -> None:
-        """Stop endpoint and workers, and return when they are gone. A second call does nothing."""
+        """Stop the endpoint and its workers, and return when they have ended. A second call does nothing."""
         with contextlib.suppress(OSError):
             _pipe(self._process.stdin).close()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()  # each worker's keeper then sees its own input end
+            self._process.kill()  # each worker's supervisor then finds its standard input at its end
             self._process.wait()
         _pipe(self._process.stdout).close()
-        # Every worker writes to the log's pipe: its end is the sign that none is left.
-        self._listener.join(STOP_SECONDS)
+        # Every worker writes to the log's pipe, so the pipe ends when no worker is left.
+        self._log_reader.join(STOP_SECONDS)
 
     def _keep_log(self) -> None:
-        with _pipe(self._process.stderr) as written:
-            for line in written:
-                self._said.append(line.decode(errors="replace"))
+        with _pipe(self._process.stderr) as lines:
+            for line in lines:
+                self._log_lines.append(line.decode(errors="replace"))
 
 
 def start_local_runpod(
@@ -86,14 +86,14 @@ def start_local_runpod(
 ) -> RunningEndpoint:
     """Start a local endpoint and wait until its workers take jobs.
 
-    `env` adds to this process's environment; of both, workers see what concerns them, and no
-    keys. Raises `EndpointUnavailable` when it does not come up in time.
+    `env` adds to this process's environment; of both, workers get the variables that
+    `worker_environment` allows, and no keys. Raises `EndpointUnavailable` if they do not start in time.
     """
     key = secrets.token_urlsafe(24)
     arguments = ["--stop-with-parent", "--engine", engine, "--workers", str(workers)]
     if slots is not None:
         arguments += ["--slots", str(slots)]
-    process = subprocess.Popen(  # noqa: S603 -- our own module
+    process = subprocess.Popen(  # noqa: S603 -- this project's own module
         python("-m", "infra.local_runpod", *arguments),
         env=worker_environment({**os.environ, **(env or {})}) | {API_KEY_VARIABLE: key},
         stdin=subprocess.PIPE,
@@ -113,7 +113,7 @@ def start_local_runpod(
 
 @contextmanager
 def local_runpod(**options: Any) -> Iterator[RunningEndpoint]:
-    """A local endpoint for the length of a `with` block; options as of `start_local_runpod`."""
+    """A local endpoint while a `with` block runs; options are those of `start_local_runpod`."""
     endpoint = start_local_runpod(**options)
     try:
         yield endpoint
@@ -122,5 +122,5 @@ def local_runpod(**options: Any) -> Iterator[RunningEndpoint]:
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None  # every stream is asked for as a pipe
+    assert stream is not None  # every stream was opened as a pipe
     return stream

@@ -1,10 +1,12 @@
-"""Runs one worker and answers for it: what the worker started dies with it, and it with our caller.
+"""Runs one worker; when the worker or the caller ends, kills the worker and every process it started.
 
 Usage: `python -m infra.local_runpod.supervisor GRACE COMMAND ...` in a process group of its own.
-The worker is told to stop when standard input ends, and killed GRACE seconds later.
+When standard input ends, as it does when the caller ends, the worker is asked to stop, and killed
+GRACE seconds later.
 
-The SDK's loop pings from a child process, which outlives a loop that is killed and goes on
-speaking for it. That is why one process stands above both and ends the whole group.
+The SDK's worker loop pings from a child process. If the loop is killed, this child lives on and
+keeps pinging, so that the queue would think the worker alive: hence a process above both that kills
+the whole group.
 """
 
 from __future__ import annotations
@@ -17,17 +19,17 @@ import threading
 
 
 def main(grace: str, *command: str) -> None:
-    """Run `command` until it ends or standard input does; then leave nothing of it behind."""
+    """Run `command` until it ends or standard input ends; then kill what is left of its process group."""
     if sys.platform == "win32":
-        from infra.local_runpod.windows_job import die_together  # noqa: PLC0415 -- ctypes.windll is elsewhere missing
+        from infra.local_runpod.windows_job import end_children_with_this_process  # noqa: PLC0415 -- ctypes.windll is on Windows only
 
-        die_together()
-    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 -- the caller's own command
+        end_children_with_this_process()
+    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 -- the command that the caller gave
     threading.Thread(target=_stop_at_end_of_input, args=(worker, float(grace)), daemon=True).start()
     status = worker.wait()
     sys.stderr.write(f"worker {os.environ.get('RUNPOD_POD_ID', worker.pid)} ended with status {status}\n")
     sys.stderr.flush()
-    if sys.platform != "win32" and os.getpgrp() == os.getpid():  # never a group that is somebody else's
+    if sys.platform != "win32" and os.getpgrp() == os.getpid():  # never a group of other processes
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""On Windows, a job object: when this process ends, by whatever death, so does all it started."""
+"""A Windows job object that ends every process this one has started, however this one ends."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if sys.platform == "win32":
             ("PeakJobMemoryUsed", ctypes.c_size_t),
         )
 
-    def die_together() -> None:
-        """Put this process, and so its future children, into a job that closes with it.
+    def end_children_with_this_process() -> None:
+        """Put this process, and so its future children, into a job object that is closed when it ends.
 
-        The handle is never closed on purpose: Windows closes it when the process ends.
+        The handle is left open on purpose: Windows closes it when the process ends.
         """
         kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
         kernel32.CreateJobObjectW.restype = wintypes.HANDLE
@@ -45,8 +45,8 @@ if sys.platform == "win32":
         job = wintypes.HANDLE(kernel32.CreateJobObjectW(None, None))
         limits = _ExtendedLimits()
         limits.BasicLimitInformation.LimitFlags = _KILL_ON_JOB_CLOSE
-        done = kernel32.SetInformationJobObject(
+        succeeded = kernel32.SetInformationJobObject(
             job, _EXTENDED_LIMIT_INFORMATION, ctypes.byref(limits), ctypes.sizeof(limits)
         ) and kernel32.AssignProcessToJobObject(job, wintypes.HANDLE(kernel32.GetCurrentProcess()))
-        if not done:
+        if not succeeded:
             raise ctypes.WinError(ctypes.get_last_error())
