@@ -1,4 +1,4 @@
-"""The local endpoint as processes: a client of its job API, its process tree, a sample that is slow to load."""
+"""The local endpoint as processes: a client of its job API, its process tree, and a slow voice sample."""
 
 from __future__ import annotations
 
