@@ -1,4 +1,4 @@
-"""A programmable twin of RunPod's job API, and a raw server for what goes wrong below HTTP."""
+"""A fake of RunPod's job API for one endpoint: jobs run by scenario, calls fail where a test says so."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import io
 import json
 import wave
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from narration.contract import SynthesisRequest
-from narration.endpoint import Endpoint, JobPolicy, Limits
+from narration.endpoint import Endpoint, JobPolicy, JobResult, Limits
 
 KEY = "rpa_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ENDPOINT_ID = "ep-1"
@@ -41,7 +40,7 @@ WAV = wav()
 
 
 def clip_output(**changes: object) -> dict[str, Any]:
-    """What a worker of the contract answers, with `changes`; a field changed to None is left out."""
+    """A worker's output by the contract, with `changes`; a field changed to None is left out."""
     output: dict[str, Any] = {
         "audio_base64": base64.b64encode(WAV).decode(),
         "duration": 0.05,
@@ -56,16 +55,16 @@ def clip_output(**changes: object) -> dict[str, Any]:
 
 
 def completed(output: object) -> dict[str, Any]:
-    """The end of a job that a worker answered with `output`."""
+    """The status of a job that a worker completed with `output`."""
     return {"status": "COMPLETED", "output": output}
 
 
 @dataclass
-class Plan:
-    """What becomes of a job: seconds in the queue, seconds running, and how it ends.
+class JobScenario:
+    """How a job runs: seconds in the queue, seconds of execution, and its status at the end.
 
-    `dies_after` seconds of its first run its worker dies, and it is dispatched once more.
-    `looks`, if given, are the answers to the looks at it instead, the last of them forever.
+    After `dies_after` seconds of the first execution the worker dies, and the job is dispatched once
+    more. `statuses`, if given, are the responses to /status instead, the last of them for ever.
     """
 
     queue: float = 0.0
@@ -74,7 +73,7 @@ class Plan:
     progress: object = None
     dies_after: float | None = None
     retention: float = 1_800.0
-    looks: list[dict[str, Any]] = field(default_factory=list)
+    statuses: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -83,38 +82,38 @@ class FakeJob:
 
     id: str
     submitted: float
-    plan: Plan
+    scenario: JobScenario
     body: dict[str, Any]
     cancelled: float | None = None
 
-    def document(self, now: float) -> dict[str, Any] | None:
-        """What /status says at `now`; None once the job is forgotten."""
-        if self.plan.looks:
-            return self.plan.looks.pop(0) if len(self.plan.looks) > 1 else self.plan.looks[0]
-        began = self.submitted + self.plan.queue
+    def status(self, at: float) -> dict[str, Any] | None:
+        """The response to /status at the time `at`; None once the job is unknown."""
+        if statuses := self.scenario.statuses:
+            return statuses.pop(0) if len(statuses) > 1 else statuses[0]
+        began = self.submitted + self.scenario.queue
         retries: dict[str, Any] = {}
-        if self.plan.dies_after is not None and now >= began + self.plan.dies_after:
+        if self.scenario.dies_after is not None and at >= began + self.scenario.dies_after:
             began += REDISPATCH_SECONDS
             retries = {"retries": 1}
-        ended = began + self.plan.run
+        ended = began + self.scenario.run
         expiry = self.submitted + self.body["policy"]["ttl"] / 1000
         timing = {"delayTime": round((began - self.submitted) * 1000), "workerId": "w-1"} | retries
         if self.cancelled is not None:
             return {"status": "CANCELLED"}
-        if now >= ended and ended <= expiry:
-            ran = {"executionTime": round(self.plan.run * 1000)}
-            return None if now > ended + self.plan.retention else self.plan.end | timing | ran
-        if now > expiry:
+        if at >= ended and ended <= expiry:
+            ran = {"executionTime": round(self.scenario.run * 1000)}
+            return None if at > ended + self.scenario.retention else self.scenario.end | timing | ran
+        if at > expiry:
             return None
-        if now < self.submitted + self.plan.queue:
+        if at < self.submitted + self.scenario.queue:
             return {"status": "IN_QUEUE"}
-        shown = {} if self.plan.progress is None else {"output": self.plan.progress}
+        shown = {} if self.scenario.progress is None else {"output": self.scenario.progress}
         return {"status": "IN_PROGRESS"} | timing | shown
 
 
 @dataclass(frozen=True)
-class Call:
-    """One request that arrived: `at` in loop seconds, the status it was answered with."""
+class ReceivedCall:
+    """One request that arrived, at the loop's time `at`, and the status of the response."""
 
     operation: str
     at: float
@@ -122,24 +121,24 @@ class Call:
     status: int
 
 
-Trick = Callable[[httpx.Request], httpx.Response | Exception]
+Fault = Callable[[httpx.Request], httpx.Response | Exception]
 
 
 class FakeRunPod:
-    """RunPod's job API for one endpoint, answering by loop time; `transport` goes into the client.
+    """RunPod's job API for one endpoint, by the event loop's time; a client uses it as `transport`.
 
-    `before[operation]` and `after[operation]` hold tricks for the next calls, played instead of
-    acting or once the call has acted; a trick that is None lets one call pass.
+    `before[operation]` and `after[operation]` are faults of the next calls: those in `before` replace
+    the call, those in `after` only its response. Where a fault is None, one call succeeds.
     """
 
-    def __init__(self, *plans: Plan, latency: float = 0.0) -> None:
-        self.plans = deque(plans)
+    def __init__(self, *scenarios: JobScenario, latency: float = 0.0) -> None:
+        self.scenarios = deque(scenarios)
         self.latency = latency
         self.jobs: dict[str, FakeJob] = {}
-        self.calls: list[Call] = []
-        self.before: defaultdict[str, deque[Trick | None]] = defaultdict(deque)
-        self.after: defaultdict[str, deque[Trick | None]] = defaultdict(deque)
-        self.allowed: dict[str, int] = {}  # calls of an operation in 10 s
+        self.calls: list[ReceivedCall] = []
+        self.before: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
+        self.after: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
+        self.allowed: dict[str, int] = {}  # calls of an operation in 10 s, at most
         self.retry_after: str | None = None
         self.workers: dict[str, int] = {"idle": 1, "running": 0, "throttled": 0, "unhealthy": 0}
         self.most_at_once: Counter[str] = Counter()
@@ -148,17 +147,17 @@ class FakeRunPod:
 
     @property
     def transport(self) -> httpx.MockTransport:
-        return httpx.MockTransport(self._answer)
+        return httpx.MockTransport(self._respond)
 
     def count(self, operation: str) -> int:
-        """How many calls of `operation` arrived."""
+        """The number of calls of `operation` that arrived."""
         return sum(call.operation == operation for call in self.calls)
 
     def cancelled(self) -> list[str]:
-        """The jobs that were cancelled."""
+        """The ids of the jobs that were cancelled."""
         return [job.id for job in self.jobs.values() if job.cancelled is not None]
 
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
+    async def _respond(self, request: httpx.Request) -> httpx.Response:
         _, version, endpoint_id, operation, *rest = request.url.path.split("/")
         assert version == "v2"
         self._at_once[operation] += 1
@@ -171,20 +170,22 @@ class FakeRunPod:
         return response
 
     def _reply(self, request: httpx.Request, endpoint_id: str, operation: str, job_id: str) -> httpx.Response:
-        answer: httpx.Response | Exception | None = None
-        if self.before[operation] and (trick := self.before[operation].popleft()):
-            answer = trick(request)
-        if answer is None:
-            answer = self._act(request, endpoint_id, operation, job_id)
-            if self.after[operation] and (trick := self.after[operation].popleft()):
-                answer = trick(request)
-        status = 0 if isinstance(answer, Exception) else answer.status_code
-        self.calls.append(Call(operation, _now(), job_id, status))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response: httpx.Response | Exception | None = None
+        if self.before[operation] and (fault := self.before[operation].popleft()):
+            response = fault(request)
+        if response is None:
+            response = self._perform(request, endpoint_id, operation, job_id)
+            if self.after[operation] and (fault := self.after[operation].popleft()):
+                response = fault(request)
+        status = 0 if isinstance(response, Exception) else response.status_code
+        self.calls.append(ReceivedCall(operation, now(), job_id, status))
+        if isinstance(response, Exception):
+            raise response
+        return response
 
-    def _act(self, request: httpx.Request, endpoint_id: str, operation: str, job_id: str) -> httpx.Response:
+    def _perform(
+        self, request: httpx.Request, endpoint_id: str, operation: str, job_id: str
+    ) -> httpx.Response:
         refusal = self._refusal(request, endpoint_id, operation)
         if refusal is not None:
             return refusal
@@ -192,8 +193,8 @@ class FakeRunPod:
             case "run":
                 return self._run(request)
             case "status":
-                document = self._document(job_id)
-                return httpx.Response(404) if document is None else httpx.Response(200, json=document)
+                status = self._status(job_id)
+                return httpx.Response(404) if status is None else httpx.Response(200, json=status)
             case "cancel":
                 return self._cancel(job_id)
             case _:
@@ -207,40 +208,40 @@ class FakeRunPod:
             return httpx.Response(404, html=HTML)
         if request.method != methods[operation]:
             return httpx.Response(405)
-        if self._crowded(operation):
+        if self._rate_limited(operation):
             headers = {"Retry-After": self.retry_after} if self.retry_after else {}
             return httpx.Response(429, html=HTML, headers=headers)
         return None
 
-    def _crowded(self, operation: str) -> bool:
+    def _rate_limited(self, operation: str) -> bool:
         recent = self._recent[operation]
-        while recent and recent[0] <= _now() - 10:
+        while recent and recent[0] <= now() - 10:
             recent.popleft()
         if len(recent) >= self.allowed.get(operation, 1_000_000):
             return True
-        recent.append(_now())
+        recent.append(now())
         return False
 
     def _run(self, request: httpx.Request) -> httpx.Response:
         if len(request.content) > 10_000_000:
             return httpx.Response(413, json={"error": "request body too large"})
-        plan = self.plans.popleft() if self.plans else Plan()
-        job = FakeJob(f"job-{len(self.jobs) + 1}-u1", _now(), plan, json.loads(request.content))
+        scenario = self.scenarios.popleft() if self.scenarios else JobScenario()
+        job = FakeJob(f"job-{len(self.jobs) + 1}-u1", now(), scenario, json.loads(request.content))
         self.jobs[job.id] = job
         return httpx.Response(200, json={"id": job.id, "status": "IN_QUEUE"})
 
-    def _document(self, job_id: str) -> dict[str, Any] | None:
+    def _status(self, job_id: str) -> dict[str, Any] | None:
         job = self.jobs.get(job_id)
-        document = job.document(_now()) if job else None
-        return None if document is None else {"id": job_id} | document
+        status = job.status(now()) if job else None
+        return None if status is None else {"id": job_id} | status
 
     def _cancel(self, job_id: str) -> httpx.Response:
-        document = self._document(job_id)
-        if document is None:
+        status = self._status(job_id)
+        if status is None:
             return httpx.Response(404)
-        if document["status"] in ("COMPLETED", "FAILED", "TIMED_OUT"):
+        if status["status"] in ("COMPLETED", "FAILED", "TIMED_OUT"):
             return httpx.Response(400, json={"error": "job has ended"})
-        self.jobs[job_id].cancelled = _now()
+        self.jobs[job_id].cancelled = now()
         return httpx.Response(200, json={"id": job_id, "status": "CANCELLED"})
 
     def _health(self) -> dict[str, Any]:
@@ -248,55 +249,40 @@ class FakeRunPod:
         return {"jobs": jobs, "workers": self.workers | {"novelty": 4}, "novelty": {}}
 
 
-def endpoint(
+def client_of(
     fake: FakeRunPod, *, endpoint_id: str = ENDPOINT_ID, key: str = KEY, limits: Limits | None = None
 ) -> Endpoint:
     """A client of `fake`."""
     return Endpoint(endpoint_id, key, transport=fake.transport, limits=limits)
 
 
-async def ignore(job_id: str) -> None:
-    """An `on_submitted` that records nothing."""
+async def record_nothing(job_id: str) -> None:
+    """An `on_submitted` that records no job."""
 
 
-def replies(status: int, **kwargs: Any) -> Trick:
-    """A trick: this HTTP answer."""
+async def synthesize(client: Endpoint, *, deadline: float = 300.0, **kwargs: Any) -> JobResult:
+    """Submit `REQUEST` and wait for its clip."""
+    return await client.synthesize(
+        REQUEST, POLICY, deadline_seconds=deadline, **{"on_submitted": record_nothing} | kwargs
+    )
+
+
+async def synthesize_with(fake: FakeRunPod, **kwargs: Any) -> JobResult:
+    """`synthesize` with a client of `fake` that is closed afterwards."""
+    async with client_of(fake) as client:
+        return await synthesize(client, **kwargs)
+
+
+def responds(status: int, **kwargs: Any) -> Fault:
+    """A fault: this HTTP response; `kwargs` are those of `httpx.Response`."""
     return lambda request: httpx.Response(status, request=request, **kwargs)
 
 
-def breaks(kind: type[httpx.TransportError], message: str = "the wire broke") -> Trick:
-    """A trick: this failure of the connection."""
+def breaks(kind: type[httpx.TransportError], message: str = "the connection broke") -> Fault:
+    """A fault: this failure of the connection."""
     return lambda request: kind(message, request=request)
 
 
-Behaviour = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def loopback(behaviour: Behaviour) -> AsyncIterator[str]:
-    """A real server on this machine that hands every connection's first request head to `behaviour`."""
-
-    serving: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.current_task())  # type: ignore[arg-type]  # streams run this as a task
-        try:
-            await behaviour(await reader.readuntil(b"\r\n\r\n"), reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client left first, or the test has ended
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        host, port = server.sockets[0].getsockname()
-        yield f"http://{host}:{port}/v2"
-    finally:
-        server.close()
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving)
-
-
-def _now() -> float:
+def now() -> float:
+    """The event loop's time in seconds."""
     return asyncio.get_running_loop().time()
