@@ -1,18 +1,19 @@
-"""What the Prefect server does by itself for a narration whose process is gone.
+"""Automations of the Prefect server for flow runs whose process has died.
 
-A worker that is killed takes its runs' processes with it, and nobody is left to say so. Four
+When a worker is killed, the processes of its runs die with it, and none of them can report it. Four
 automations on the server watch the runs tagged `narration`:
 
-- a run that began and fell silent is marked crashed;
-- a run that stays crashed for a moment is scheduled again after its first, second and third start:
-  three times at most. The count is the server's own (`prefect.run-count`), so nothing can forget it;
-- a run that a worker claimed and never began is handed to another worker;
-- a run being cancelled whose process never confirms it becomes cancelled.
+- a run that has started and sends no heartbeat any more is marked crashed;
+- a run that stays crashed for a while is scheduled again after its first, second and third start,
+  so three times at most. The server itself counts the starts (`prefect.run-count`);
+- a run that a worker has claimed but not started is scheduled again;
+- a run being cancelled whose process does not confirm it is marked cancelled.
 
-Every run plans afresh from the store, so a run scheduled again makes only what is missing; and the
-server refuses to mark a finished run crashed, so a late heartbeat does no harm. A server that was
-away for longer than a silence takes the runs that went on meanwhile for dead: they then run twice at
-once, which the store bears. Under load the server loses such events on SQLite, and not on PostgreSQL.
+A run that is scheduled again synthesizes only what the store lacks, and the server refuses to mark a
+finished run crashed, so that a late heartbeat does no harm. If the server itself is away for longer
+than the heartbeat timeout, it takes the runs that went on meanwhile for dead and schedules them
+again: they then run twice at once, which the store allows. Under load the server loses events on
+SQLite, but not on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -24,70 +25,82 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-RUN_TAG = "narration"  # carried by every deployment of this project, and so by its runs
-HEARTBEAT_SECONDS = 30  # between beats; Prefect takes no less
-SILENCE = timedelta(seconds=120)  # four beats missed
-CLAIM = timedelta(seconds=300)  # from a worker's claim to the run's first line, imports included
-CANCELLATION = timedelta(seconds=180)  # for the process to cancel its jobs and say so
+RUN_TAG = "narration"  # the tag of every deployment of this project, and so of its runs
+HEARTBEAT_SECONDS = 30  # between two heartbeats of a run; Prefect takes no less
+HEARTBEAT_TIMEOUT = timedelta(seconds=120)  # four heartbeats missed
+START_TIMEOUT = timedelta(seconds=300)  # from a worker's claim to the start of the run, imports included
+CANCELLATION_TIMEOUT = timedelta(seconds=180)  # for the process to cancel its jobs and confirm it
 STARTS_RESCHEDULED = 3
-# Till a crashed run is scheduled again. A worker with a limit still holds the place of a run whose
-# process it just saw die, and ends itself when it is handed the same run meanwhile (Prefect 3.8).
-RESPITE = timedelta(seconds=20)
+# Until a crashed run is scheduled again. A worker with a limit counts a run for a moment after its
+# process has died, and ends itself if it gets the same run again meanwhile (Prefect 3.8).
+RESCHEDULE_DELAY = timedelta(seconds=20)
 
 
 def _event(*names: str) -> frozenset[str]:
     return frozenset(f"prefect.flow-run.{name}" for name in names)
 
 
-_BEAT = _event("heartbeat")
+_HEARTBEAT = _event("heartbeat")
 _ENDED = _event("Completed", "Failed", "Crashed", "Cancelled")
-_LEFT_RUNNING = _event("Cancelling", "Paused", "Suspended")
+_NO_LONGER_RUNNING = _event("Cancelling", "Paused", "Suspended")
 _WAITING = _event("Scheduled", "Late", "AwaitingRetry", "AwaitingConcurrencySlot", "Resuming")
 
 
 def automations(
     *,
-    silence: timedelta = SILENCE,
-    respite: timedelta = RESPITE,
-    claim: timedelta = CLAIM,
-    cancellation: timedelta = CANCELLATION,
+    heartbeat_timeout: timedelta = HEARTBEAT_TIMEOUT,
+    reschedule_delay: timedelta = RESCHEDULE_DELAY,
+    start_timeout: timedelta = START_TIMEOUT,
+    cancellation_timeout: timedelta = CANCELLATION_TIMEOUT,
 ) -> list[AutomationCore]:
-    """The automations of this project. The periods are how long each silence may last, 10 s at least."""
+    """The automations of this project. Prefect takes no period below 10 s."""
     return [
         _automation(
             "narration: a silent run has crashed",
-            # Also after Running: a run may be gone before its first heartbeat arrives.
-            _absence(after=_event("Running") | _BEAT, expect=_BEAT | _ENDED | _LEFT_RUNNING, within=silence),
-            _becomes(
-                StateType.CRASHED, "Crashed", f"no heartbeat for {_seconds(silence)}: its worker is gone"
+            # Also after Running: a run may die before its first heartbeat.
+            _absence(
+                after=_event("Running") | _HEARTBEAT,
+                expect=_HEARTBEAT | _ENDED | _NO_LONGER_RUNNING,
+                within=heartbeat_timeout,
+            ),
+            _set_state(
+                StateType.CRASHED,
+                "Crashed",
+                f"no heartbeat for {_seconds(heartbeat_timeout)}: its worker is gone",
             ),
         ),
         _automation(
             "narration: a crashed run is scheduled again",
             _absence(
                 after=_event("Crashed"),
-                expect=_event("Pending", "Running", "Completed") | _WAITING,  # a person was quicker
-                within=respite,
+                expect=_event("Pending", "Running", "Completed") | _WAITING,  # somebody scheduled it already
+                within=reschedule_delay,
                 starts=STARTS_RESCHEDULED,
             ),
-            _becomes(StateType.SCHEDULED, "AwaitingRetry", "crashed: what was stored is not made again"),
+            _set_state(
+                StateType.SCHEDULED, "AwaitingRetry", "crashed: clips that are stored are not made again"
+            ),
         ),
         _automation(
             "narration: a run that never began is handed on",
             _absence(
                 after=_event("Pending"),
-                expect=_event("Running") | _BEAT | _ENDED | _LEFT_RUNNING | _WAITING,
-                within=claim,
+                expect=_event("Running") | _HEARTBEAT | _ENDED | _NO_LONGER_RUNNING | _WAITING,
+                within=start_timeout,
             ),
-            _becomes(
-                StateType.SCHEDULED, "AwaitingRetry", f"not begun {_seconds(claim)} after it was claimed"
+            _set_state(
+                StateType.SCHEDULED,
+                "AwaitingRetry",
+                f"not started within {_seconds(start_timeout)} after a worker claimed it",
             ),
         ),
         _automation(
             "narration: a cancellation that nobody confirms is done",
-            _absence(after=_event("Cancelling"), expect=_ENDED, within=cancellation),
-            _becomes(
-                StateType.CANCELLED, "Cancelled", f"its process was silent for {_seconds(cancellation)}"
+            _absence(after=_event("Cancelling"), expect=_ENDED, within=cancellation_timeout),
+            _set_state(
+                StateType.CANCELLED,
+                "Cancelled",
+                f"its process did not confirm it within {_seconds(cancellation_timeout)}",
             ),
         ),
     ]
@@ -102,7 +115,7 @@ def _automation(name: str, trigger: EventTrigger, action: ChangeFlowRunState) ->
     return AutomationCore(
         name=name,
         description="Made by infra/prefect_setup.py, which would undo changes made here.",
-        enabled=True,  # said outright, since an update carries only what was said
+        enabled=True,  # stated, since an update sends only the fields that were stated
         trigger=trigger,
         actions=[action],
     )
@@ -111,7 +124,7 @@ def _automation(name: str, trigger: EventTrigger, action: ChangeFlowRunState) ->
 def _absence(
     *, after: frozenset[str], expect: frozenset[str], within: timedelta, starts: int | None = None
 ) -> EventTrigger:
-    """Fires for each run for which none of `expect` came `within` the time since the last of `after`."""
+    """Fires for each run that sends none of `expect` `within` this time after an event of `after`."""
     return EventTrigger(
         after=set(after),
         expect=set(expect),
@@ -125,15 +138,15 @@ def _absence(
 
 
 def _runs(*, starts: int | None = None) -> ResourceSpecification:
-    """Flow runs; with `starts`, those that have begun at least once and at most so often."""
+    """Flow runs; with `starts`, those that have started at least once and at most `starts` times."""
     labels: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
     if starts is not None:
         labels["prefect.run-count"] = [str(count) for count in range(1, starts + 1)]
     return ResourceSpecification(labels)
 
 
-def _becomes(state: StateType, name: str, message: str) -> ChangeFlowRunState:
-    # Never forced: the server's own rules keep a finished run finished.
+def _set_state(state: StateType, name: str, message: str) -> ChangeFlowRunState:
+    # Not forced, so that the server refuses to change the state of a finished run.
     return ChangeFlowRunState(state=state, name=name, message=message, force=False)
 
 

@@ -1,7 +1,7 @@
-"""The endpoint's settings file, checked, and what it says in the words of RunPod's API.
+"""The endpoint's settings file, validated, and the request bodies for RunPod's REST API v2 made from it.
 
-Field names, units and the traps avoided here are those of RunPod's REST API v2: FlashBoot is off
-and the timeout 0 unless stated, and an idle timeout beside a request count is refused.
+The API turns FlashBoot off and sets no timeout unless both are stated, so the bodies state both; it
+refuses an idle timeout beside a request count, so the file must not have both.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from narration.endpoint.management import JsonObject
 from narration.errors import SettingsError
-
-Document = dict[str, object]
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
 _SECRET_REFERENCE = re.compile(r"\{\{ RUNPOD_SECRET_\w+ \}\}")
@@ -26,8 +25,8 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Worker(_Section):
-    """What each worker runs. `disk_gb`: its own disk, gone when it stops."""
+class WorkerSection(_Section):
+    """The image, disk and variables of each worker. `disk_gb` is its own disk, deleted when it stops."""
 
     image: Annotated[str, Field(min_length=1)]
     disk_gb: Annotated[int, Field(ge=1)]
@@ -36,9 +35,9 @@ class Worker(_Section):
 
     @field_validator("image")
     @classmethod
-    def _pinned(cls, image: str) -> str:
+    def _is_pinned(cls, image: str) -> str:
         if image.split("/", maxsplit=1)[0].endswith(".example"):
-            raise ValueError("is the example's; name the image you pushed")
+            raise ValueError("is that of the example; name the image you pushed")
         if not _PINNED.search(image.rpartition("/")[2]):
             raise ValueError("must end in a tag other than latest, or in a digest")
         return image
@@ -52,8 +51,8 @@ class Worker(_Section):
         return env
 
 
-class Gpu(_Section):
-    """Which GPUs: any of `pools` but the types `excluded`, `count` a worker, CUDA `min_cuda` or later."""
+class GpuSection(_Section):
+    """A worker's GPUs: `count` of any type of `pools` except `excluded`, with CUDA `min_cuda` or later."""
 
     pools: Annotated[list[str], Field(min_length=1)]
     count: Annotated[int, Field(ge=1)] = 1
@@ -61,44 +60,44 @@ class Gpu(_Section):
     min_cuda: Annotated[str, Field(pattern=r"^\d+\.\d+$")] | None = None
 
 
-class Workers(_Section):
-    """How many workers. `idle_seconds`: how long one without a job stays, where scaling is by delay."""
+class WorkersSection(_Section):
+    """The number of workers. `idle_seconds`, with scaling by delay: until a worker without a job stops."""
 
     min: Annotated[int, Field(ge=0)] = 0
     max: Annotated[int, Field(ge=0)]
     idle_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
 
 
-class Scaling(_Section):
-    """When a worker is added: one for so many requests, or when one has waited so long."""
+class ScalingSection(_Section):
+    """When a worker is added: for each so many requests, or when a request has waited so long."""
 
     requests_per_worker: Annotated[int, Field(ge=1)] | None = None
     queue_delay_seconds: Annotated[float, Field(ge=0.5)] | None = None
 
 
-class Jobs(_Section):
-    """What holds for every job."""
+class JobsSection(_Section):
+    """The settings that hold for every job."""
 
     timeout_seconds: Annotated[int, Field(ge=5, le=7 * 86_400)]
     flashboot: bool = True
 
 
 class EndpointFile(_Section):
-    """The whole file. `max_usd_per_hour` and `prices` (USD per GPU hour by pool) stay here."""
+    """The whole file. `max_usd_per_hour` and `prices` (USD per GPU hour by pool) are not sent to RunPod."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     max_usd_per_hour: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    worker: Worker
-    gpu: Gpu
-    workers: Workers
-    scaling: Scaling
-    jobs: Jobs
+    worker: WorkerSection
+    gpu: GpuSection
+    workers: WorkersSection
+    scaling: ScalingSection
+    jobs: JobsSection
     prices: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     data_centers: list[str] = []
     network_volumes: list[str] = []
 
     @model_validator(mode="after")
-    def _agrees(self) -> EndpointFile:
+    def _is_consistent(self) -> EndpointFile:
         by_count = self.scaling.requests_per_worker is not None
         if by_count == (self.scaling.queue_delay_seconds is not None):
             raise ValueError("scaling: give requests_per_worker or queue_delay_seconds, and not both")
@@ -112,11 +111,11 @@ class EndpointFile(_Section):
 
     @property
     def template_name(self) -> str:
-        """The template's name, which in an account no two templates share."""
+        """The template's name, which must be unique in an account."""
         return f"{self.name}-worker"
 
-    def template(self) -> Document:
-        """Body of the template: the worker as a preset, for endpoints made by hand beside this one."""
+    def template(self) -> JsonObject:
+        """The body of the template: the worker as a preset, for other endpoints created by hand."""
         return {
             "name": self.template_name,
             **self._container(),
@@ -126,8 +125,8 @@ class EndpointFile(_Section):
             "startJupyter": False,
         }
 
-    def endpoint(self) -> Document:
-        """Body of the endpoint, whole: RunPod keeps no link to a template, so all of it is said here."""
+    def endpoint(self) -> JsonObject:
+        """The body of the endpoint. RunPod keeps no link to a template, so it states every setting."""
         return {
             "name": self.name,
             "type": "QUEUE",
@@ -141,7 +140,7 @@ class EndpointFile(_Section):
             "networkVolumes": self.network_volumes,
         }
 
-    def _container(self) -> Document:
+    def _container(self) -> JsonObject:
         registry = {"registry": self.worker.registry} if self.worker.registry else {}
         return {
             "image": self.worker.image,
@@ -152,17 +151,17 @@ class EndpointFile(_Section):
             **registry,
         }
 
-    def _gpu(self) -> Document:
-        floor = {"minCudaVersion": self.gpu.min_cuda} if self.gpu.min_cuda else {}
+    def _gpu(self) -> JsonObject:
+        min_cuda = {"minCudaVersion": self.gpu.min_cuda} if self.gpu.min_cuda else {}
         return {
             "pools": self.gpu.pools,
             "count": self.gpu.count,
             "excludedTypes": self.gpu.excluded,
             "allowedCudaVersions": [],
-            **floor,
+            **min_cuda,
         }
 
-    def _workers(self) -> Document:
+    def _workers(self) -> JsonObject:
         idle = self.workers.idle_seconds
         return {
             "min": self.workers.min,
@@ -170,14 +169,14 @@ class EndpointFile(_Section):
             **({"idleTimeout": idle} if idle is not None else {}),
         }
 
-    def _scaling(self) -> Document:
+    def _scaling(self) -> JsonObject:
         if self.scaling.requests_per_worker is not None:
             return {"type": "REQUEST_COUNT", "requestCount": self.scaling.requests_per_worker}
         return {"type": "QUEUE_DELAY", "queueDelay": self.scaling.queue_delay_seconds}
 
 
 def read_endpoint_file(path: Path) -> EndpointFile:
-    """Read the settings file; raises `SettingsError` naming the line or the field that is wrong."""
+    """Read the settings file; raises `SettingsError` with the line or the field that is wrong."""
     try:
         return EndpointFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -188,4 +187,4 @@ def read_endpoint_file(path: Path) -> EndpointFile:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{path}: {field and f'{field}: '}{message}", remedy="mend the file") from None
+        raise SettingsError(f"{path}: {field and f'{field}: '}{message}", remedy="correct the file") from None

@@ -1,7 +1,7 @@
 """Sets up a Prefect server for narrations: work pool, concurrency limit, Secret blocks, automations.
 
 `python -m infra.prefect_setup [--dry-run]` reads the environment and `.env`, shows what differs on the
-server at PREFECT_API_URL, and makes it so. Run again, it changes nothing.
+server at PREFECT_API_URL, and changes it. Run again, it changes nothing.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
 from infra.automations import automations
-from infra.job_environment import (
+from infra.provisioning import ProvisioningChange, apply_changes, compare, flatten, run_script
+from infra.run_environment import (
     ENDPOINT_LIMIT,
-    JobEnvironment,
-    job_environment,
+    RunEnvironment,
     managed_variables,
+    run_environment,
     secret_variables,
 )
-from infra.plan import ProvisioningChange, apply_changes, compare, flatten, run_script
 from infra.secret_blocks import block_reference, secret_change, stored_secrets
 from narration.errors import NarrationError, SettingsError
 from narration.settings import Settings, read_settings
@@ -46,31 +46,31 @@ WORK_POOL = "narration"
 Template = dict[str, Any]
 
 
-def plan(
+def find_changes(
     client: SyncPrefectClient,
     settings: Settings,
     environ: Mapping[str, str],
     *,
-    watch: Sequence[AutomationCore] | None = None,
+    desired_automations: Sequence[AutomationCore] | None = None,
 ) -> list[ProvisioningChange]:
-    """What differs on the server from what `settings` and `environ` ask for, in the order to apply it.
+    """The changes that set up the server for `settings` and `environ`, in the order to apply them.
 
-    `watch`: automations other than those of `automations()`, such as ones of less patience.
+    `desired_automations`: those of `automations()` unless a test gives others, with shorter timeouts.
     """
-    environment = job_environment(settings, environ)
-    present = stored_secrets(client)
+    environment = run_environment(settings, environ)
+    stored = stored_secrets(client)
     return [
-        *(secret_change(client, name, value, present) for name, value in environment.secrets.items()),
-        _work_pool(client, environment, kept=present),
-        _limit(client, settings.endpoint_limit or ENDPOINT_LIMIT, settings.concurrency),
-        *_automations(client, automations() if watch is None else watch),
+        *(secret_change(client, name, value, stored) for name, value in environment.secrets.items()),
+        _work_pool_change(client, environment, with_block=stored),
+        _limit_change(client, settings.endpoint_limit or ENDPOINT_LIMIT, settings.concurrency),
+        *_automation_changes(client, automations() if desired_automations is None else desired_automations),
     ]
 
 
-def _work_pool(
-    client: SyncPrefectClient, environment: JobEnvironment, *, kept: Iterable[str]
+def _work_pool_change(
+    client: SyncPrefectClient, environment: RunEnvironment, *, with_block: Iterable[str]
 ) -> ProvisioningChange:
-    """The process work pool; `kept` are variables whose block exists though nothing sets them here."""
+    """The change of the process work pool; variables in `with_block` stay if `environment` lacks them."""
     try:
         pool = client.read_work_pool(WORK_POOL)
     except ObjectNotFound:
@@ -84,25 +84,25 @@ def _work_pool(
         pool.base_job_template if pool else ProcessWorker.get_default_base_job_template()
     )
     variable = template["variables"]["properties"]["env"]
-    present: dict[str, str] = variable.get("default") or {}
+    actual: dict[str, str] = variable.get("default") or {}
     managed = managed_variables()
-    wanted = {name: value for name, value in present.items() if name not in managed}
-    wanted |= environment.plain
-    wanted |= {name: block_reference(name) for name in (*kept, *environment.secrets)}
-    variable["default"] = wanted
+    desired = {name: value for name, value in actual.items() if name not in managed}
+    desired |= environment.plain
+    desired |= {name: block_reference(name) for name in (*with_block, *environment.secrets)}
+    variable["default"] = desired
     return ProvisioningChange(
-        what=f"work pool {WORK_POOL} (type process), environment of its runs",
-        present=pool is not None,
-        differences=compare(_without_keys(present), wanted),
+        object_name=f"work pool {WORK_POOL} (type process), environment of its runs",
+        exists=pool is not None,
+        differences=compare(_without_keys(actual), desired),
         apply=partial(_save_work_pool, client, template, exists=pool is not None),
     )
 
 
 def _without_keys(variables: Mapping[str, str]) -> dict[str, str]:
-    """`variables`, less the values that a key was given by hand, which must not be shown."""
-    keys = {name: block_reference(name) for name in secret_variables()}
+    """`variables` without the values of keys that somebody put there by hand, which must not be shown."""
+    references = {name: block_reference(name) for name in secret_variables()}
     return {
-        name: value if keys.get(name, value) == value else "(a value in the clear)"
+        name: value if references.get(name, value) == value else "(a value in the clear)"
         for name, value in variables.items()
     }
 
@@ -116,17 +116,17 @@ def _save_work_pool(client: SyncPrefectClient, template: Template, *, exists: bo
         )
 
 
-def _limit(client: SyncPrefectClient, name: str, slots: int) -> ProvisioningChange:
-    wanted: dict[str, object] = {"limit": slots, "active": True, "slot_decay_per_second": 0.0}
+def _limit_change(client: SyncPrefectClient, name: str, slots: int) -> ProvisioningChange:
+    desired: dict[str, object] = {"limit": slots, "active": True, "slot_decay_per_second": 0.0}
     try:
         limit = client.read_global_concurrency_limit_by_name(name)
     except ObjectNotFound:
         limit = None
-    present = {field: getattr(limit, field) for field in wanted} if limit else {}
+    actual = {field: getattr(limit, field) for field in desired} if limit else {}
     return ProvisioningChange(
-        what=f"global concurrency limit {name}, jobs in flight",
-        present=limit is not None,
-        differences=compare(present, wanted),
+        object_name=f"global concurrency limit {name}, jobs in flight",
+        exists=limit is not None,
+        differences=compare(actual, desired),
         apply=partial(_save_limit, client, name, slots, exists=limit is not None),
     )
 
@@ -142,31 +142,32 @@ def _save_limit(client: SyncPrefectClient, name: str, slots: int, *, exists: boo
         client.create_global_concurrency_limit(create)
 
 
-def _automations(client: SyncPrefectClient, wanted: Sequence[AutomationCore]) -> list[ProvisioningChange]:
+def _automation_changes(
+    client: SyncPrefectClient, desired: Sequence[AutomationCore]
+) -> list[ProvisioningChange]:
     changes = []
-    for automation in wanted:
-        found = client.read_automations_by_name(automation.name)
-        present = _comparable(found[0]) if found else {}
+    for automation in desired:
+        existing = next(iter(client.read_automations_by_name(automation.name)), None)
         changes.append(
             ProvisioningChange(
-                what=f"automation '{automation.name}'",
-                present=bool(found),
-                differences=compare(present, _comparable(automation)),
-                apply=partial(_save_automation, client, automation, found[0].id if found else None),
+                object_name=f"automation '{automation.name}'",
+                exists=existing is not None,
+                differences=compare(_comparable(existing) if existing else {}, _comparable(automation)),
+                apply=partial(_save_automation, client, automation, existing.id if existing else None),
             )
         )
     return changes
 
 
-def _save_automation(client: SyncPrefectClient, automation: AutomationCore, identity: UUID | None) -> None:
-    if identity is None:
+def _save_automation(client: SyncPrefectClient, automation: AutomationCore, existing_id: UUID | None) -> None:
+    if existing_id is None:
         client.create_automation(automation)
     else:
-        client.update_automation(identity, automation)
+        client.update_automation(existing_id, automation)
 
 
 def _comparable(automation: AutomationCore) -> dict[str, object]:
-    """What this script decides about an automation, sets in one order, actions by position."""
+    """The fields of an automation that this script sets, with sets in one order and actions by position."""
     fields = automation.model_dump(
         mode="json", include={"description", "enabled", "trigger", "actions"}, exclude_none=True
     )
@@ -186,10 +187,11 @@ def _run(*, dry_run: bool) -> None:
         )
     try:
         with get_client(sync_client=True) as client:
-            apply_changes(plan(client, read_settings(), os.environ), dry_run=dry_run)
+            apply_changes(find_changes(client, read_settings(), os.environ), dry_run=dry_run)
     except httpx.TransportError as error:
         raise NarrationError(
-            f"no Prefect server answers at {url}: {type(error).__name__}", remedy="start it, then run again"
+            f"no Prefect server answers at {url}: {type(error).__name__}",
+            remedy="start the server, then run again",
         ) from None
     except PrefectHTTPStatusError as error:
         reason = f"HTTP {error.response.status_code} for {error.request.url.path}"
@@ -197,17 +199,17 @@ def _run(*, dry_run: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse `arguments`, set the server up; return the exit status."""
+    """Parse `arguments` and set up the server; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.prefect_setup",
         description="Set up the Prefect server at PREFECT_API_URL for narrations: the work pool 'narration' "
         "with the environment of its runs, the concurrency limit on the endpoint, a Secret block for each "
-        "key, and the automations that look after crashed runs. What is set in the environment and .env "
-        "here is what the runs will get. Run again, it changes nothing.",
+        "key, and the automations for crashed runs. Runs get the settings that the environment and .env have "
+        "here. Run again, it changes nothing.",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would change and change nothing")
-    chosen = parser.parse_args(arguments)
-    return run_script(lambda: _run(dry_run=chosen.dry_run))
+    parsed = parser.parse_args(arguments)
+    return run_script(lambda: _run(dry_run=parsed.dry_run))
 
 
 if __name__ == "__main__":

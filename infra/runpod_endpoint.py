@@ -1,8 +1,8 @@
 """Creates or updates the RunPod endpoint, and a template like it, from `infra/endpoint.toml`.
 
-`python -m infra.runpod_endpoint [--dry-run]` shows on stderr what differs, refuses what could cost more
-an hour than the file allows, makes the rest so, and prints the endpoint's id. Run again, it changes
-nothing.
+`python -m infra.runpod_endpoint [--dry-run]` shows on stderr what differs, stops if the endpoint could
+cost more an hour than the file allows, changes what differs, and prints the endpoint's id. Run again,
+it changes nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import httpx
 
-from infra.endpoint_file import Document, EndpointFile, read_endpoint_file
-from infra.plan import (
+from infra.endpoint_file import EndpointFile, read_endpoint_file
+from infra.provisioning import (
     ABSENT,
     Difference,
     ProvisioningChange,
@@ -27,7 +27,7 @@ from infra.plan import (
     flatten,
     run_script,
 )
-from narration.endpoint.management import ManagementApi
+from narration.endpoint.management import JsonObject, ManagementApi
 from narration.errors import BudgetError, EndpointError, SettingsError
 from narration.settings import read_settings
 
@@ -36,34 +36,34 @@ SETTINGS_FILE = Path(__file__).with_name("endpoint.toml")
 _SETS = frozenset(
     {"dataCenterIds", "gpu.allowedCudaVersions", "gpu.excludedTypes", "gpu.pools", "networkVolumes", "ports"}
 )
-"""Lists whose order means nothing to RunPod, and which it may give back in another."""
+"""Lists whose order means nothing to RunPod, and which it may return in another order."""
 
 
 class Provisioner:
-    """What the settings file asks for, against what the account has."""
+    """Compares the settings file with the endpoint and the template of the account."""
 
     def __init__(self, file: EndpointFile, management: ManagementApi) -> None:
         self._file = file
         self._management = management
-        self._found = self._endpoint()
+        self._existing = self._find_endpoint()
 
     @property
     def endpoint_id(self) -> str | None:
-        """Id of the endpoint, None while there is none."""
-        return str(self._found["id"]) if self._found else None
+        """The endpoint's id, None while there is no endpoint."""
+        return str(self._existing["id"]) if self._existing else None
 
-    def plan(self) -> list[ProvisioningChange]:
-        """What differs, in the order to apply it."""
-        template = self._one("/templates", "templates", self._file.template_name)
+    def changes(self) -> list[ProvisioningChange]:
+        """The changes of the template and the endpoint, in the order to apply them."""
+        template = self._find("/templates", "templates", self._file.template_name)
         return [
             self._change("template", "/templates", self._file.template(), template),
-            self._change("endpoint", "/serverless", self._file.endpoint(), self._found),
+            self._change("endpoint", "/serverless", self._file.endpoint(), self._existing),
         ]
 
     def hourly_price(self) -> float:
         """USD an hour with every worker running on the dearest GPU it may get, at list price.
 
-        Raises `SettingsError` for a pool without a known price, since then no cap could hold.
+        Raises `SettingsError` for a pool without a known price, for which no cap could be checked.
         """
         listed = self._management.read("/catalog/gpus").get("gpus")
         excluded = set(self._file.gpu.excluded)
@@ -76,25 +76,25 @@ class Provisioner:
         return dearest * self._file.gpu.count * self._file.workers.max
 
     def check_cost(self) -> str:
-        """What it may cost, in words; raises `BudgetError` where that is more than the file allows."""
+        """A sentence about the highest price; raises `BudgetError` if it is more than the file allows."""
         price, cap = self.hourly_price(), self._file.max_usd_per_hour
-        words = f"{price:.2f} USD an hour with all {self._file.workers.max} workers running"
+        highest = f"{price:.2f} USD an hour with all {self._file.workers.max} workers running"
         if price > cap:
             raise BudgetError(
-                f"the endpoint could cost {words}; max_usd_per_hour is {cap:.2f}",
+                f"the endpoint could cost {highest}; max_usd_per_hour is {cap:.2f}",
                 remedy="lower workers.max, choose a cheaper pool, or raise max_usd_per_hour",
             )
-        always = price * self._file.workers.min / max(self._file.workers.max, 1)
-        return f"at most {words}, {always:.2f} with none at work"
+        idle = price * self._file.workers.min / max(self._file.workers.max, 1)
+        return f"at most {highest}, {idle:.2f} without jobs"
 
     def verify(self) -> None:
-        """Read back what was written; raises `EndpointError` where RunPod took it and did otherwise."""
-        self._found = self._endpoint()
-        left = [change for change in self.plan() if change.needed]
-        if left:
-            others = "; ".join(" ".join(line.split()) for line in describe_changes(left).splitlines())
+        """Read the endpoint back; raises `EndpointError` if it does not have the values that were written."""
+        self._existing = self._find_endpoint()
+        remaining = [change for change in self.changes() if change.needed]
+        if remaining:
+            lines = "; ".join(" ".join(line.split()) for line in describe_changes(remaining).splitlines())
             raise EndpointError(
-                f"RunPod accepted the changes and still shows others: {others}",
+                f"RunPod accepted the changes, but still shows other values: {lines}",
                 remedy="compare with the console before sending jobs",
             )
 
@@ -105,65 +105,70 @@ class Provisioner:
             return self._file.prices[pool]
         raise SettingsError(
             f"no price is known for GPU pool {pool}",
-            remedy=f"check its name; the catalogue lists {', '.join(sorted(listed)) or 'none'}; "
-            "or state its price under [prices]",
+            remedy=f"check its name (RunPod's catalogue has {', '.join(sorted(listed)) or 'none'}), "
+            "or add its price under [prices]",
         )
 
-    def _endpoint(self) -> Document | None:
-        found = self._one("/serverless", "endpoints", self._file.name)
-        if found and (found.get("type", "QUEUE") != "QUEUE" or not found.get("gpu")):
+    def _find_endpoint(self) -> JsonObject | None:
+        endpoint = self._find("/serverless", "endpoints", self._file.name)
+        if endpoint and (endpoint.get("type", "QUEUE") != "QUEUE" or not endpoint.get("gpu")):
             raise SettingsError(
-                f"{self._file.name} is an endpoint of another kind, and no queue on GPUs",
-                remedy="delete it, or choose another name: the kind cannot be changed",
+                f"{self._file.name} is an endpoint of another type, not a queue on GPUs",
+                remedy="delete it, or choose another name: an endpoint's type cannot be changed",
             )
-        return found
+        return endpoint
 
-    def _one(self, path: str, collection: str, name: str) -> Document | None:
-        listed = self._management.read(path).get(collection)
-        # RunPod's console has marked the names of endpoints with FlashBoot.
+    def _find(self, path: str, collection: str, name: str) -> JsonObject | None:
+        """The object of this name in the collection; raises `SettingsError` if there are several."""
+        objects = self._management.read(path).get(collection)
+        # RunPod's console has added this suffix to the names of endpoints with FlashBoot.
         names = {name, f"{name} -fb"}
-        found = [one for one in listed if one.get("name") in names] if isinstance(listed, list) else []
-        if len(found) > 1:
-            ids = ", ".join(str(one.get("id")) for one in found)
+        matches = [one for one in objects if one.get("name") in names] if isinstance(objects, list) else []
+        if len(matches) > 1:
+            ids = ", ".join(str(one.get("id")) for one in matches)
             raise SettingsError(
                 f"several {collection} are named {name}: {ids}", remedy="rename or delete all but one"
             )
-        return found[0] if found else None
+        return matches[0] if matches else None
 
-    def _change(self, kind: str, path: str, wanted: Document, found: Document | None) -> ProvisioningChange:
-        what = f"{kind} {wanted['name']}"
-        settings = {name: value for name, value in wanted.items() if name not in ("name", "type")}
-        if found is None:
-            shown = compare({}, _view(settings, settings))
-            return ProvisioningChange(what, False, shown, partial(self._management.create, path, wanted))
-        differences = compare(_view(found, settings), _view(settings, settings))
+    def _change(
+        self, kind: str, path: str, desired: JsonObject, existing: JsonObject | None
+    ) -> ProvisioningChange:
+        object_name = f"{kind} {desired['name']}"
+        settings = {name: value for name, value in desired.items() if name not in ("name", "type")}
+        if existing is None:
+            differences = compare({}, _comparable(settings, settings))
+            create = partial(self._management.create, path, desired)
+            return ProvisioningChange(object_name, False, differences, create)
+        differences = compare(_comparable(existing, settings), _comparable(settings, settings))
         changed = {difference.name.partition(".")[0] for difference in differences}
-        body = {name: value for name, value in _for_update(settings).items() if name in changed}
-        apply = partial(self._management.update, f"{path}/{found['id']}", body)
-        return ProvisioningChange(f"{what} ({found['id']})", True, tuple(map(_discreet, differences)), apply)
+        body = {name: value for name, value in _patch(settings).items() if name in changed}
+        update = partial(self._management.update, f"{path}/{existing['id']}", body)
+        hidden = tuple(map(_hide_value, differences))
+        return ProvisioningChange(f"{object_name} ({existing['id']})", True, hidden, update)
 
 
-def _view(document: Document, wanted: Document) -> Document:
-    """The settings that `wanted` is about, as one level of names; empty and absent are the same."""
-    chosen = {name: document[name] for name in [*wanted, "registry"] if name in document}
+def _comparable(actual: JsonObject, settings: JsonObject) -> JsonObject:
+    """The fields of `actual` that `settings` has, as one level of names; empty and absent are the same."""
+    fields = {name: actual[name] for name in [*settings, "registry"] if name in actual}
     return {
         name: sorted(map(str, value)) if name in _SETS and isinstance(value, list) else value
-        for name, value in flatten(chosen).items()
+        for name, value in flatten(fields).items()
         if value not in (None, "", [], {})
     }
 
 
-def _for_update(settings: Document) -> Document:
-    """`settings` as a PATCH: what the file leaves out must be cleared in words, or it stays."""
+def _patch(settings: JsonObject) -> JsonObject:
+    """The body of a PATCH: a field that the file leaves out keeps its value unless it is cleared here."""
     gpu = settings.get("gpu")
-    floor = {"gpu": {"minCudaVersion": "", **gpu}} if isinstance(gpu, dict) else {}
-    return {"registry": None, **settings, **floor}
+    clear_min_cuda = {"gpu": {"minCudaVersion": "", **gpu}} if isinstance(gpu, dict) else {}
+    return {"registry": None, **settings, **clear_min_cuda}
 
 
-def _discreet(difference: Difference) -> Difference:
-    """The same without the present value of a variable, which may be a secret set by hand."""
-    if difference.name.startswith("env.") and difference.present != ABSENT:
-        return replace(difference, present="(another)")
+def _hide_value(difference: Difference) -> Difference:
+    """The difference without the actual value of a variable, which may be a secret set by hand."""
+    if difference.name.startswith("env.") and difference.actual != ABSENT:
+        return replace(difference, actual="(another)")
     return difference
 
 
@@ -173,34 +178,34 @@ def _run(path: Path, *, dry_run: bool, transport: httpx.BaseTransport | None) ->
     if key is None:
         raise SettingsError(
             "RUNPOD_MANAGEMENT_KEY is not set",
-            remedy="make a key in RunPod's console that may manage serverless endpoints and templates",
+            remedy="create a key in RunPod's console that may manage serverless endpoints and templates",
         )
     with ManagementApi(key.get_secret_value(), transport=transport) as management:
         provisioner = Provisioner(file, management)
-        plan = provisioner.plan()
+        changes = provisioner.changes()
         sys.stderr.write(f"cost: {provisioner.check_cost()}\n")
-        apply_changes(plan, dry_run=dry_run)
-        if not dry_run and any(change.needed for change in plan):
+        apply_changes(changes, dry_run=dry_run)
+        if not dry_run and any(change.needed for change in changes):
             provisioner.verify()
     if provisioner.endpoint_id:
         sys.stdout.write(f"{provisioner.endpoint_id}\n")
 
 
 def main(arguments: Sequence[str] | None = None, *, transport: httpx.BaseTransport | None = None) -> int:
-    """Parse `arguments`, provision; return the exit status. `transport` answers in RunPod's stead."""
+    """Parse `arguments` and provision; returns the exit status. Tests replace RunPod by `transport`."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.runpod_endpoint",
         description="Create or update the RunPod endpoint, and a template like it, from a settings file. "
-        "Shows what differs, refuses what could cost more an hour than the file allows, and prints the "
-        "endpoint's id, for RUNPOD_HIGGS_ENDPOINT_ID, on standard output. The key is taken from "
+        "Shows what differs, stops if the endpoint could cost more an hour than the file allows, and prints "
+        "its id, for RUNPOD_HIGGS_ENDPOINT_ID, on standard output. The key is taken from "
         "RUNPOD_MANAGEMENT_KEY. Run again, it changes nothing.",
     )
     parser.add_argument(
         "--file", type=Path, default=SETTINGS_FILE, help="the settings file (default: %(default)s)"
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would change and change nothing")
-    chosen = parser.parse_args(arguments)
-    return run_script(lambda: _run(chosen.file, dry_run=chosen.dry_run, transport=transport))
+    parsed = parser.parse_args(arguments)
+    return run_script(lambda: _run(parsed.file, dry_run=parsed.dry_run, transport=transport))
 
 
 if __name__ == "__main__":

@@ -1,33 +1,29 @@
-"""Makes an S3 bucket fit to be the store: private, rid of what writers left behind, its links playable.
+"""Sets up an S3 bucket to be the store: private, without what writers left behind, its links playable.
 
-`python -m infra.s3_bucket [--store s3://BUCKET/PREFIX] [--dry-run]` shows what differs and makes it
-so; run again, it changes nothing. Rules of others in the bucket stay as they are.
+`python -m infra.s3_bucket [--store s3://BUCKET/PREFIX] [--dry-run]` shows what differs and changes it;
+run again, it changes nothing. Other rules in the bucket are left as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infra.plan import ProvisioningChange, apply_changes, compare, flatten, run_script
+from infra.bucket_rules import Rule, by_id, cors_rule, describe_danger, lifecycle_rules, public_access_block
+from infra.provisioning import ProvisioningChange, apply_changes, compare, flatten, run_script
 from narration.errors import SettingsError
 from narration.settings import read_settings
 from narration.store import open_store
 from narration.store.s3_client import s3_client
 from narration.store.s3_errors import code_of, translated_errors
 
-UPLOADS_RULE = "narration-abandoned-uploads"  # followed by the prefix: a bucket may hold several stores
-PROBES_RULE = "narration-probes"
-LINKS_RULE = "narration-links"
-PROBE_PREFIX = "probe-"  # of the scratch objects by which the store tests a bucket
-
 _NO_BUCKET = frozenset({"404", "NoSuchBucket", "NotFound"})
-_NOTHING_YET = frozenset(
+_NOT_SET = frozenset(
     {
         "NoSuchBucket",
         "NoSuchCORSConfiguration",
@@ -35,13 +31,11 @@ _NOTHING_YET = frozenset(
         "NoSuchPublicAccessBlockConfiguration",
     }
 )
-_NOT_OFFERED = frozenset({"MethodNotAllowed", "NotImplemented", "405", "501"})
-
-Rule = dict[str, Any]
+_NOT_SUPPORTED = frozenset({"MethodNotAllowed", "NotImplemented", "405", "501"})
 
 
 class Bucket:
-    """One bucket and the part of it below `prefix` (empty, or ending in a slash) that is the store's."""
+    """One bucket, and the store's `prefix` in it (empty, or ending in a slash)."""
 
     def __init__(self, url: str, *, origins: Sequence[str] = ("*",)) -> None:
         location = open_store(url).location
@@ -51,34 +45,26 @@ class Bucket:
             )
         self.name, _, prefix = location.removeprefix("s3://").partition("/")
         self.prefix = f"{prefix}/" if prefix else ""
-        self._origins = list(origins)
+        self._origins = origins
         self._client = s3_client()
         self._is_minio = False
 
-    def plan(self) -> list[ProvisioningChange]:
-        """What differs in the bucket from what the store needs, in the order to apply it."""
+    def changes(self) -> list[ProvisioningChange]:
+        """The changes that make the bucket fit to be the store, in the order to apply them."""
         with translated_errors("look at", self.name):
             exists = self._exists()
             return [
                 ProvisioningChange(f"bucket {self.name}", exists, (), self._create),
-                *self._private(),
-                *self._lifecycle(),
-                *self._links(),
+                *self._public_access_changes(),
+                *self._lifecycle_changes(),
+                *self._cors_changes(),
             ]
 
     def warnings(self) -> list[str]:
-        """Rules of others that would delete what was paid for, in words."""
+        """Warnings of lifecycle rules that would delete objects of the store."""
         with translated_errors("look at", self.name):
             rules = self._read(self._client.get_bucket_lifecycle_configuration, "Rules") or []
-        return [
-            f"lifecycle rule {rule.get('ID', '(unnamed)')!r} deletes objects below {_scope(rule) or '/'!r}: "
-            "clips and narrations would have to be made and paid for again"
-            for rule in rules
-            if not rule.get("ID", "").startswith(PROBES_RULE)
-            and rule["Status"] == "Enabled"
-            and {"Days", "Date"} & set(rule.get("Expiration", {}))
-            and (_scope(rule).startswith(self.prefix) or self.prefix.startswith(_scope(rule)))
-        ]
+        return [warning for rule in rules if (warning := describe_danger(rule, self.prefix)) is not None]
 
     def _exists(self) -> bool:
         exists = True
@@ -93,145 +79,118 @@ class Bucket:
 
     def _create(self) -> None:
         region = self._client.meta.region_name
-        # us-east-1 is the one region that S3 does not want named.
-        where: Any = (
+        # S3 refuses us-east-1, its default, as a location constraint.
+        location: Any = (
             {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         )
         with translated_errors("create", self.name):
-            self._client.create_bucket(Bucket=self.name, **where)
+            self._client.create_bucket(Bucket=self.name, **location)
 
-    def _private(self) -> list[ProvisioningChange]:
-        """No object may become public: what is shared is shared by links that expire."""
-        block = dict.fromkeys(
-            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+    def _public_access_changes(self) -> list[ProvisioningChange]:
+        desired = public_access_block()
+        return self._change(
+            "block of public access",
+            self._read(self._client.get_public_access_block, "PublicAccessBlockConfiguration"),
+            desired,
+            partial(
+                self._client.put_public_access_block,
+                Bucket=self.name,
+                PublicAccessBlockConfiguration=desired,  # type: ignore[arg-type]  # the keys are those it knows
+            ),
         )
-        present = self._read(self._client.get_public_access_block, "PublicAccessBlockConfiguration")
-        save = partial(
-            self._client.put_public_access_block,
-            Bucket=self.name,
-            PublicAccessBlockConfiguration=block,  # type: ignore[arg-type]  # the keys are those it knows
-        )
-        return self._change("block of public access", present, block, save)
 
-    def _lifecycle(self) -> list[ProvisioningChange]:
-        """Parts of uploads and probes that a killed writer left go after a day; nothing else ever does."""
-        probes = self._rule(PROBES_RULE, PROBE_PREFIX, {"Expiration": {"Days": 1}})
-        uploads = self._rule(UPLOADS_RULE, "", {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}})
-        # MinIO drops abandoned uploads by itself after a day and refuses the rule that says so.
-        wanted = [probes] if self._is_minio else [uploads, probes]
-        return self._rules(
+    def _lifecycle_changes(self) -> list[ProvisioningChange]:
+        return self._rule_changes(
             "lifecycle",
             self._read(self._client.get_bucket_lifecycle_configuration, "Rules"),
-            wanted,
+            lifecycle_rules(self.prefix, is_minio=self._is_minio),
             lambda rules: self._client.put_bucket_lifecycle_configuration(
                 Bucket=self.name, LifecycleConfiguration={"Rules": rules}
             ),
         )
 
-    def _rule(self, name: str, key: str, action: Rule) -> Rule:
-        return {
-            "ID": f"{name} {self.prefix}".strip(),
-            "Filter": {"Prefix": self.prefix + key},
-            "Status": "Enabled",
-            **action,
-        }
-
-    def _links(self) -> list[ProvisioningChange]:
-        """A page elsewhere may play and seek what a presigned link gives it."""
+    def _cors_changes(self) -> list[ProvisioningChange]:
         if self._is_minio:  # allows every origin by a setting of the server, and refuses bucket rules
             return []
-        wanted = {
-            "ID": LINKS_RULE,
-            "AllowedMethods": ["GET", "HEAD"],
-            "AllowedOrigins": self._origins,
-            "AllowedHeaders": ["*"],
-            "ExposeHeaders": ["Accept-Ranges", "Content-Length", "Content-Range", "ETag"],
-            "MaxAgeSeconds": 3600,
-        }
-        return self._rules(
+        return self._rule_changes(
             "CORS",
             self._read(self._client.get_bucket_cors, "CORSRules"),
-            [wanted],
+            [cors_rule(self._origins)],
             lambda rules: self._client.put_bucket_cors(
                 Bucket=self.name, CORSConfiguration={"CORSRules": rules}
             ),
         )
 
-    def _rules(
+    def _rule_changes(
         self,
-        what: str,
-        present: list[Rule] | None,
-        wanted: list[Rule],
+        kind: str,
+        actual: list[Rule] | None,
+        desired: list[Rule],
         save: Callable[[list[Any]], object],
     ) -> list[ProvisioningChange]:
-        """Our rules of one kind, by id; `present` None where the server has no such thing."""
-        ours = {rule["ID"] for rule in wanted}
-        others = [rule for rule in present or [] if rule.get("ID") not in ours]
+        """The change of this project's rules of one kind, by id; `save` is given others' rules too."""
+        own_ids = {rule["ID"] for rule in desired}
+        others = [rule for rule in actual or [] if rule.get("ID") not in own_ids]
         return self._change(
-            f"{what} rules",
-            None if present is None else _by_id(rule for rule in present if rule.get("ID") in ours),
-            _by_id(wanted),
-            lambda: save(others + wanted),
+            f"{kind} rules",
+            None if actual is None else by_id(rule for rule in actual if rule.get("ID") in own_ids),
+            by_id(desired),
+            lambda: save(others + desired),
         )
 
     def _change(
-        self, what: str, present: Rule | None, wanted: Rule, save: Callable[[], object]
+        self, setting: str, actual: Rule | None, desired: Rule, save: Callable[[], object]
     ) -> list[ProvisioningChange]:
-        if present is None:
-            sys.stderr.write(f"note: this server has no {what}; nothing to set\n")
+        """The change of one setting; none if `actual` is None, since the server does not support it."""
+        if actual is None:
+            sys.stderr.write(f"note: this server has no {setting}; nothing to set\n")
             return []
-        known = flatten(present)
-        apply = partial(self._save, what, save)
+        settings = flatten(actual)
         return [
-            ProvisioningChange(f"{what} of {self.name}", bool(known), compare(known, flatten(wanted)), apply)
+            ProvisioningChange(
+                f"{setting} of {self.name}",
+                bool(settings),
+                compare(settings, flatten(desired)),
+                partial(self._save, setting, save),
+            )
         ]
 
-    def _save(self, what: str, save: Callable[[], object]) -> None:
-        with translated_errors(f"set the {what} of", self.name):
+    def _save(self, setting: str, save: Callable[[], object]) -> None:
+        with translated_errors(f"set the {setting} of", self.name):
             try:
                 save()
             except ClientError as error:
-                if code_of(error) not in _NOT_OFFERED:
+                if code_of(error) not in _NOT_SUPPORTED:
                     raise
-                sys.stderr.write(f"note: this server has no {what}; left unset\n")
+                sys.stderr.write(f"note: this server has no {setting}; left unset\n")
 
     def _read(self, get: Callable[..., Mapping[str, Any]], field: str) -> Any:
-        """A part of the bucket's configuration; empty if unset, None where the server has no such thing."""
+        """A field of the bucket's configuration: empty if not set, None if the server does not support it."""
         try:
             return get(Bucket=self.name)[field]
         except ClientError as error:
-            if code_of(error) in _NOTHING_YET:
+            if code_of(error) in _NOT_SET:
                 return {} if field == "PublicAccessBlockConfiguration" else []
-            if code_of(error) in _NOT_OFFERED:
+            if code_of(error) in _NOT_SUPPORTED:
                 return None
             raise
 
 
-def _by_id(rules: Iterable[Rule]) -> Rule:
-    return {rule["ID"]: {key: value for key, value in rule.items() if key != "ID"} for rule in rules}
-
-
-def _scope(rule: Rule) -> str:
-    """The prefix of the keys that a lifecycle rule is about, however it is spelled."""
-    chosen = rule.get("Filter", {})
-    return str(chosen.get("Prefix", chosen.get("And", {}).get("Prefix", rule.get("Prefix", ""))))
-
-
 def _run(arguments: argparse.Namespace) -> None:
     bucket = Bucket(read_settings(store=arguments.store).store, origins=arguments.origin or ("*",))
-    plan = bucket.plan()
+    changes = bucket.changes()
     for warning in bucket.warnings():
         sys.stderr.write(f"warning: {warning}\n")
-    apply_changes(plan, dry_run=arguments.dry_run)
+    apply_changes(changes, dry_run=arguments.dry_run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse `arguments`, set the bucket up; return the exit status."""
+    """Parse `arguments` and set up the bucket; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.s3_bucket",
-        description="Create the bucket of NARRATION_STORE if need be and set it up: no public access, "
-        "abandoned uploads and probes removed after a day, nothing else ever deleted, links playable "
-        "from other pages. Credentials, region and AWS_ENDPOINT_URL as boto3 finds them. Run again, it "
+        description="Create the bucket of NARRATION_STORE if it does not exist, and set it up: no public "
+        "access, abandoned uploads and probes deleted after a day, nothing else ever deleted, links playable "
+        "from other pages. Credentials, region and AWS_ENDPOINT_URL are those of boto3. Run again, it "
         "changes nothing.",
     )
     parser.add_argument("--store", metavar="URL", help="s3://BUCKET/PREFIX instead of NARRATION_STORE")
@@ -243,8 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "(default: any, since a link carries its own permission)",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would change and change nothing")
-    chosen = parser.parse_args(arguments)
-    return run_script(lambda: _run(chosen))
+    parsed = parser.parse_args(arguments)
+    return run_script(lambda: _run(parsed))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Keys in Prefect's Secret blocks: one block for each variable, named after it."""
+"""Prefect Secret blocks for keys: one block for each environment variable, named after it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import BlockDocumentCreate, BlockDocumentUpdate
 from prefect.exceptions import ObjectNotFound
 
-from infra.job_environment import secret_variables
-from infra.plan import Difference, ProvisioningChange
+from infra.provisioning import Difference, ProvisioningChange
+from infra.run_environment import secret_variables
 from narration.errors import NarrationError
 
 
 def block_name(variable: str) -> str:
-    """Name of the Secret block for `variable`: RUNPOD_API_KEY is in `narration-runpod-api-key`."""
+    """The name of the Secret block for `variable`: RUNPOD_API_KEY is kept in `narration-runpod-api-key`."""
     return f"narration-{variable.lower().replace('_', '-')}"
 
 
 def block_reference(variable: str) -> str:
-    """What stands in the job's environment in place of the key; workers resolve it at each start."""
+    """The reference in a run's environment in place of the key; workers resolve it when a run starts."""
     return f"{{{{ prefect.blocks.secret.{block_name(variable)} }}}}"
 
 
 def stored_secrets(client: SyncPrefectClient) -> dict[str, str]:
-    """Values of this project's Secret blocks that exist, by the variable they are for."""
+    """The values of this project's existing Secret blocks, by variable."""
     values: dict[str, str] = {}
     for variable in secret_variables():
         try:
@@ -39,11 +39,11 @@ def stored_secrets(client: SyncPrefectClient) -> dict[str, str]:
 def secret_change(
     client: SyncPrefectClient, variable: str, value: str, stored: Mapping[str, str]
 ) -> ProvisioningChange:
-    """What it takes for the block of `variable` to hold `value`, which the plan does not show."""
+    """The change that puts `value` into the block of `variable`; its text does not show the value."""
     difference = Difference("value", "(another)", f"(this environment's {variable})")
     return ProvisioningChange(
-        what=f"secret block {block_name(variable)}",
-        present=variable in stored,
+        object_name=f"secret block {block_name(variable)}",
+        exists=variable in stored,
         differences=() if stored.get(variable) == value else (difference,),
         apply=partial(_save_secret, client, block_name(variable), value),
     )
@@ -56,7 +56,7 @@ def _save_secret(client: SyncPrefectClient, name: str, value: str) -> None:
         kind = client.read_block_type_by_slug("secret")
         schema = client.get_most_recent_block_schema_for_block_type(kind.id)
         if schema is None:
-            raise NarrationError("the Prefect server knows no Secret blocks") from None
+            raise NarrationError("the Prefect server has no schema for Secret blocks") from None
         client.create_block_document(
             BlockDocumentCreate(
                 name=name, data={"value": value}, block_type_id=kind.id, block_schema_id=schema.id

@@ -1,4 +1,4 @@
-"""The compose file: what it promises as text, and its commands run for real as far as there is no Docker."""
+"""The compose file: its text, and its commands run as processes, since Docker is not needed for that."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from support.prefect_servers import running
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-SETTINGS = {  # what a person writes into .env
+SETTINGS = {  # the variables in .env
     "POSTGRES_PASSWORD": "example",
     "AWS_ACCESS_KEY_ID": "narrator",
     "AWS_SECRET_ACCESS_KEY": "narrator-secret",
     "RUNPOD_API_KEY": "rpa_the_key_for_jobs",
     "RUNPOD_HIGGS_ENDPOINT_ID": "ep1",
 }
-PATIENCE = 120.0  # s
+WAIT_SECONDS = 120.0
 
 
 def interpolated(value: Any, settings: Mapping[str, str] = SETTINGS) -> Any:
-    """`value` with its ${VARIABLES} filled in as Compose does: `:-` a default, `:?` a must."""
+    """`value` with its ${VARIABLES} replaced as Compose does: `:-` gives a default, `:?` requires a value."""
 
-    def fill(found: re.Match[str]) -> str:
-        name, kind, text = found[1], found[2], found[3]
+    def value_of(variable: re.Match[str]) -> str:
+        name, kind, text = variable[1], variable[2], variable[3]
         if settings.get(name):
             return settings[name]
         assert kind == ":-", f"{name} is missing: {text}"
@@ -47,15 +47,15 @@ def interpolated(value: Any, settings: Mapping[str, str] = SETTINGS) -> Any:
         return {key: interpolated(inner, settings) for key, inner in value.items()}
     if isinstance(value, list):
         return [interpolated(inner, settings) for inner in value]
-    return re.sub(r"\$\{(\w+)(:[-?])([^}]*)\}", fill, value) if isinstance(value, str) else value
+    return re.sub(r"\$\{(\w+)(:[-?])([^}]*)\}", value_of, value) if isinstance(value, str) else value
 
 
-# What it promises
+# Its text
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_image_is_pinned(name: str) -> None:
-    """Tomorrow's `up` starts what today's did."""
+    """`up` starts the same images on every day."""
     tag = SERVICES[name]["image"].rpartition(":")[2]
     assert re.search(r"\d+[.-]\d+", tag), tag
     if "build" in SERVICES[name]:
@@ -66,20 +66,20 @@ def test_every_image_is_pinned(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_ports_are_published_on_loopback_only(name: str) -> None:
-    """Nothing that lacks a login is reachable from another machine."""
+    """No service without a login can be reached from another machine."""
     assert all(str(port).startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
     assert "network_mode" not in SERVICES[name]
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name != "setup"])
-def test_everything_that_stays_up_says_whether_it_is_well(name: str) -> None:
-    """Each long-lived service has a health check and comes back after a crash."""
+def test_every_long_lived_service_has_a_health_check(name: str) -> None:
+    """It is also started again after a crash."""
     assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
-def test_no_secret_stands_in_the_file() -> None:
-    """Passwords and keys come from `.env`, and only the setup reads all of it."""
+def test_no_secret_is_in_the_file() -> None:
+    """Passwords and keys come from `.env`, and only `setup` gets all of it."""
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
             if re.search(r"PASSWORD|SECRET|KEY|USER$", variable) and variable != "POSTGRES_USER":
@@ -88,14 +88,14 @@ def test_no_secret_stands_in_the_file() -> None:
 
 
 @pytest.mark.parametrize("missing", ["POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-def test_a_missing_password_is_asked_for(missing: str) -> None:
-    """Nothing starts with an empty password."""
+def test_a_missing_password_is_an_error(missing: str) -> None:
+    """No service starts with an empty password."""
     with pytest.raises(AssertionError, match=f"{missing} is missing"):
         interpolated(SERVICES, {name: value for name, value in SETTINGS.items() if name != missing})
 
 
-def test_things_start_in_the_order_they_need_each_other() -> None:
-    """Workers wait for the setup, the setup for server and store, the server for its database."""
+def test_services_start_in_the_order_of_their_dependencies() -> None:
+    """Workers wait for `setup`, `setup` for server and store, the server for its database."""
     needs = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
     assert needs["server"] == {"postgres": {"condition": "service_healthy"}}
     assert needs["setup"] == {key: {"condition": "service_healthy"} for key in ("server", "minio")}
@@ -103,54 +103,58 @@ def test_things_start_in_the_order_they_need_each_other() -> None:
 
 
 def test_the_number_of_workers_is_a_setting() -> None:
-    """Two by default, as many as asked for."""
+    """It is two by default."""
     replicas = SERVICES["worker"]["deploy"]["replicas"]
     assert interpolated(replicas) == "2"
     assert interpolated(replicas, SETTINGS | {"NARRATION_WORKERS": "5"}) == "5"
-    assert "ports" not in SERVICES["worker"]  # a published port could be had by one of them only
+    assert "ports" not in SERVICES["worker"]  # several workers cannot publish the same port
     assert "container_name" not in SERVICES["worker"]
 
 
 def dockerfile() -> str:
+    """The text of the Dockerfile."""
     return (ROOT / "Dockerfile").read_text()
 
 
-# What it starts
+# Its commands
 
 
 @dataclass(frozen=True)
 class Machine:
-    """This machine in Compose's stead: where each `host:port` of the compose file really is."""
+    """This machine instead of Compose: the real address for each `host:port` of the compose file."""
 
     folder: Path
     addresses: Mapping[str, str]
 
     def env(self, service: str) -> dict[str, str]:
-        """The environment that the service would have, with the project's programs on PATH."""
+        """The environment of a service, with the project's programs on PATH."""
         variables = interpolated(SERVICES[service].get("environment", {}))
         if "env_file" in SERVICES[service]:
             variables = SETTINGS | variables
         path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         home = {"HOME": str(self.folder), "PREFECT_HOME": str(self.folder / service), "COLUMNS": "200"}
-        return path | home | {name: self.here(value) for name, value in variables.items()}
+        return path | home | {name: self.localized(value) for name, value in variables.items()}
 
     def command(self, service: str) -> list[str]:
-        return [self.here(part) for part in SERVICES[service]["command"]]
+        """The command line of a service."""
+        return [self.localized(part) for part in SERVICES[service]["command"]]
 
-    def here(self, text: str) -> str:
+    def localized(self, text: str) -> str:
+        """`text` with the real addresses."""
         for there, real in self.addresses.items():
             text = text.replace(there, real)
         return text
 
-    def is_well(self, service: str) -> bool:
+    def is_healthy(self, service: str) -> bool:
         """Whether the service's own health check passes."""
-        check = [self.here(part) for part in SERVICES[service]["healthcheck"]["test"][1:]]
-        done = subprocess.run(check, check=False, capture_output=True, env=self.env(service))
-        return done.returncode == 0
+        check = [self.localized(part) for part in SERVICES[service]["healthcheck"]["test"][1:]]
+        result = subprocess.run(check, check=False, capture_output=True, env=self.env(service))
+        return result.returncode == 0
 
-    def wait_until_well(self, service: str, process: subprocess.Popen[bytes], log: Path) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not self.is_well(service):
+    def wait_until_healthy(self, service: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        """Return when the service's health check passes."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not self.is_healthy(service):
             stopped = process.poll() is not None or time.monotonic() > deadline
             assert not stopped, log.read_text(errors="replace")[-5_000:]
             time.sleep(0.3)
@@ -178,15 +182,15 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_the_stack_comes_up(machine: Machine) -> None:
-    """Server on PostgreSQL, setup with bucket, pool and deployments, a worker: each by its own command."""
+    """Server on PostgreSQL, setup of bucket, pool and deployments, and a worker, each by its own command."""
     (machine.folder / "prefect.yaml").write_bytes((ROOT / "prefect.yaml").read_bytes())
     log = machine.folder / "log"
     with running(machine.command("server"), machine.env("server"), log) as server:
-        machine.wait_until_well("server", server, log)
-        api = machine.here("http://server:4200/api")
+        machine.wait_until_healthy("server", server, log)
+        api = machine.localized("http://server:4200/api")
 
-        for _ in range(2):  # `up` again runs the setup again
-            done = subprocess.run(
+        for _ in range(2):  # a second `up` runs `setup` again
+            setup = subprocess.run(
                 machine.command("setup"),
                 check=False,
                 capture_output=True,
@@ -194,23 +198,23 @@ def test_the_stack_comes_up(machine: Machine) -> None:
                 env=machine.env("setup"),
                 cwd=machine.folder,
             )
-            assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stderr.count("Nothing to do.") == 2  # bucket and server
-        assert "rpa_the_key" not in done.stdout + done.stderr
+            assert setup.returncode == 0, setup.stdout + setup.stderr
+        assert setup.stderr.count("Nothing to do.") == 2  # bucket and server
+        assert "rpa_the_key" not in setup.stdout + setup.stderr
         deployments = httpx.post(f"{api}/deployments/filter", json={}).json()
-        named = {
+        expected = {
             deployment["name"]
             for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
         }
-        assert {deployment["name"] for deployment in deployments} == named
+        assert {deployment["name"] for deployment in deployments} == expected
         assert {deployment["work_pool_name"] for deployment in deployments} == {"narration"}
         assert all("narration" in deployment["tags"] for deployment in deployments)
 
         health = {"PREFECT_WORKER_WEBSERVER_PORT": machine.addresses[":8080"].removeprefix(":")}
         with running(machine.command("worker"), machine.env("worker") | health, log) as worker:
-            machine.wait_until_well("worker", worker, log)
-            deadline = time.monotonic() + PATIENCE
-            while not (seen := httpx.post(f"{api}/work_pools/narration/workers/filter", json={}).json()):
+            machine.wait_until_healthy("worker", worker, log)
+            deadline = time.monotonic() + WAIT_SECONDS
+            while not (workers := httpx.post(f"{api}/work_pools/narration/workers/filter", json={}).json()):
                 assert time.monotonic() < deadline, log.read_text(errors="replace")[-5_000:]
                 time.sleep(0.3)
-            assert [one["status"] for one in seen] == ["ONLINE"]
+            assert [one["status"] for one in workers] == ["ONLINE"]

@@ -1,8 +1,8 @@
-"""A twin of RunPod's management API (REST v2) for tests: one account, strict as the real one is.
+"""A fake of RunPod's management API (REST v2) for one account, and a settings file for its endpoint.
 
-What it enforces is what the published schema of the API states and what was observed of the running
-service: bodies with unknown fields are refused whole, FlashBoot is off and the timeout 0 unless given,
-an idle timeout beside a request count is refused, errors are RFC 9457 problems.
+It enforces what the API's published schema states and what was observed of the running service: a body
+with an unknown field is refused, FlashBoot is off and the timeout 0 unless stated, an idle timeout
+beside a request count is refused, errors are RFC 9457 problems.
 """
 
 from __future__ import annotations
@@ -10,12 +10,36 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from infra.runpod_endpoint import main
+
 KEY = "rpa_management_key_of_the_tests"
-Document = dict[str, Any]
+
+ENDPOINT_FILE = """
+name = "narration-higgs"
+max_usd_per_hour = 4.0
+[worker]
+image = "docker.io/me/narration-worker:1.2.3"
+disk_gb = 40
+[worker.env]
+WORKER_ENGINE = "higgs"
+[gpu]
+pools = ["ADA_24"]
+min_cuda = "13.0"
+[workers]
+max = 3
+[scaling]
+requests_per_worker = 32
+[jobs]
+timeout_seconds = 600
+"""
+"""A settings file as of `infra/endpoint.toml`."""
+
+JsonObject = dict[str, Any]
 
 CONTAINER = {"args", "disk", "env", "image", "ports", "registry"}
 ENDPOINT = CONTAINER | {
@@ -32,8 +56,8 @@ SCALING = {"QUEUE_DELAY": {"queueDelay", "type"}, "REQUEST_COUNT": {"requestCoun
 FLASHBOOT = {"OFF", "FLASHBOOT", "PRIORITY_FLASHBOOT"}
 
 
-def gpu_type(name: str, pool: str | None, price: float | None) -> Document:
-    """One entry of the catalogue; `price` in USD per hour, None where none is listed."""
+def gpu_type(name: str, pool: str | None, price: float | None) -> JsonObject:
+    """One entry of the catalogue; `price` in USD per hour, None if the catalogue has none."""
     prices = {"secure": 0.69, "community": 0.34} | ({} if price is None else {"serverless": price})
     return {"id": name, "name": name, "pool": pool, "manufacturer": "NVIDIA", "memory": 24, "price": prices}
 
@@ -48,7 +72,7 @@ CATALOGUE = [
 
 
 class Refusal(Exception):
-    """An answer that is no success."""
+    """A response that is not a success."""
 
     def __init__(self, status: int, detail: str, errors: list[str] | None = None) -> None:
         super().__init__(detail)
@@ -58,35 +82,39 @@ class Refusal(Exception):
             self.problem["errors"] = errors
 
 
-class Account:
-    """Templates and endpoints of one account, and every request that was made of it."""
+class FakeAccount:
+    """Templates and endpoints of one account, and every request that it received.
+
+    `faults` are the responses to the next requests instead of the real ones; `alter` changes an
+    object after it was written, as the service may do.
+    """
 
     def __init__(self) -> None:
-        self.collections: dict[str, list[Document]] = {"endpoints": [], "templates": []}
-        self.requests: list[tuple[str, str, Document]] = []
-        self.trouble: list[httpx.Response | Exception] = []  # comes before any answer
-        self.alter: Callable[[Document], None] | None = None  # what the service does of its own accord
-        self.transport = httpx.MockTransport(self._answer)
+        self.collections: dict[str, list[JsonObject]] = {"endpoints": [], "templates": []}
+        self.requests: list[tuple[str, str, JsonObject]] = []
+        self.faults: list[httpx.Response | Exception] = []
+        self.alter: Callable[[JsonObject], None] | None = None
+        self.transport = httpx.MockTransport(self._respond)
 
     @property
-    def endpoint(self) -> Document:
-        """The only endpoint."""
+    def endpoint(self) -> JsonObject:
+        """The account's only endpoint."""
         (endpoint,) = self.collections["endpoints"]
         return endpoint
 
-    def writes(self) -> list[tuple[str, str, Document]]:
-        """The requests that would change something."""
+    def writes(self) -> list[tuple[str, str, JsonObject]]:
+        """The requests that change something."""
         return [request for request in self.requests if request[0] != "GET"]
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def _respond(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content) if request.content else {}
         path = request.url.path.removeprefix("/v2")
         self.requests.append((request.method, path, body))
-        if self.trouble:
-            answer = self.trouble.pop(0)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+        if self.faults:
+            fault = self.faults.pop(0)
+            if isinstance(fault, Exception):
+                raise fault
+            return fault
         assert str(request.url).startswith("https://api.runpod.io/v2/")
         try:
             _authorize(request)
@@ -96,40 +124,40 @@ class Account:
             return httpx.Response(refusal.status, json=refusal.problem, headers=content_type)
         return httpx.Response(status, json=document)
 
-    def _route(self, method: str, path: str, body: Document) -> tuple[int, Document]:
+    def _route(self, method: str, path: str, body: JsonObject) -> tuple[int, JsonObject]:
         if (method, path) == ("GET", "/catalog/gpus"):
             return 200, {"gpus": CATALOGUE}
-        root, _, identity = path.strip("/").partition("/")
+        root, _, object_id = path.strip("/").partition("/")
         kind = {"serverless": "endpoints", "templates": "templates"}.get(root)
         if kind is None:
             raise Refusal(404, "resource not found")
-        things = self.collections[kind]
-        if not identity:
+        objects = self.collections[kind]
+        if not object_id:
             if method == "GET":
-                return 200, {kind: copy.deepcopy(things)}
-            made = self._make_endpoint(body) if kind == "endpoints" else self._make_template(body)
-            things.append(made)
-            return 201, self._shown(made)
-        found = [thing for thing in things if thing["id"] == identity]
-        if not found:
+                return 200, {kind: copy.deepcopy(objects)}
+            new = self._make_endpoint(body) if kind == "endpoints" else self._make_template(body)
+            objects.append(new)
+            return 201, self._altered_copy(new)
+        existing = next((one for one in objects if one["id"] == object_id), None)
+        if existing is None:
             raise Refusal(404, "resource not found")
         if method == "PATCH":
-            self._patch(kind, found[0], body)
-        return 200, self._shown(found[0])
+            self._patch(kind, existing, body)
+        return 200, self._altered_copy(existing)
 
-    def _shown(self, thing: Document) -> Document:
+    def _altered_copy(self, existing: JsonObject) -> JsonObject:
         if self.alter is not None:
-            self.alter(thing)
-        return copy.deepcopy(thing)
+            self.alter(existing)
+        return copy.deepcopy(existing)
 
-    def _make_endpoint(self, body: Document) -> Document:
+    def _make_endpoint(self, body: JsonObject) -> JsonObject:
         _fields(body, ENDPOINT | {"type"}, required={"name", "type", "scaling"})
         _check(body)
         if ("gpu" in body) == ("cpu" in body):
             raise Refusal(400, "exactly one of gpu and cpu is required")
         if "gpu" in body and "pools" not in body["gpu"]:
             raise Refusal(422, "Request validation failed.", ["$.gpu: missing property 'pools'"])
-        made = {
+        endpoint = {
             "id": f"ep{len(self.collections['endpoints']) + 1}",
             **_container(body),
             "dataCenterIds": [],
@@ -141,32 +169,39 @@ class Account:
             "createdAt": "2026-06-01T12:00:00Z",
         }
         if "gpu" in body:
-            made["gpu"] = {"count": 1, "allowedCudaVersions": [], "minCudaVersion": None} | body["gpu"]
-        _settle(made)
-        return made
+            endpoint["gpu"] = {"count": 1, "allowedCudaVersions": [], "minCudaVersion": None} | body["gpu"]
+        _normalize(endpoint)
+        return endpoint
 
-    def _make_template(self, body: Document) -> Document:
+    def _make_template(self, body: JsonObject) -> JsonObject:
         _fields(body, TEMPLATE, required={"name", "image"})
         if any(template["name"] == body["name"] for template in self.collections["templates"]):
             raise Refusal(400, "template name must be unique")
         flags = {"serverless": False, "public": False, "startSsh": True, "startJupyter": True}
-        identity = f"tpl{len(self.collections['templates']) + 1}"
+        template_id = f"tpl{len(self.collections['templates']) + 1}"
         extra = {"category": "NVIDIA", "mounts": {}, "allowedCudaVersions": []}
-        return {"id": identity, **_container(body), **flags, **extra, **body}
+        return {"id": template_id, **_container(body), **flags, **extra, **body}
 
-    def _patch(self, kind: str, thing: Document, body: Document) -> None:
+    def _patch(self, kind: str, existing: JsonObject, body: JsonObject) -> None:
         _fields(body, ENDPOINT if kind == "endpoints" else TEMPLATE)
         if kind == "endpoints":
-            _check(body, scaling=thing["scaling"])
+            _check(body, scaling=existing["scaling"])
             gpu = body.get("gpu", {})
             if "excludedTypes" in gpu and "pools" not in gpu:
                 raise Refusal(422, "Request validation failed.", ["$.gpu: 'excludedTypes' requires 'pools'"])
             if "pools" in gpu:  # one selection: pools without exclusions clears them
-                thing["gpu"].pop("excludedTypes", None)
+                existing["gpu"].pop("excludedTypes", None)
         for name, value in body.items():
-            thing[name] = {**thing[name], **value} if name in ("gpu", "workers") else value
+            existing[name] = {**existing[name], **value} if name in ("gpu", "workers") else value
         if kind == "endpoints":
-            _settle(thing)
+            _normalize(existing)
+
+
+def provision(account: FakeAccount, folder: Path, text: str = ENDPOINT_FILE, *flags: str) -> int:
+    """Run the provisioning script on a settings file of this text; returns the exit status."""
+    path = folder / "endpoint.toml"
+    path.write_text(text)
+    return main(["--file", str(path), *flags], transport=account.transport)
 
 
 def _authorize(request: httpx.Request) -> None:
@@ -174,14 +209,14 @@ def _authorize(request: httpx.Request) -> None:
         raise Refusal(401, "missing bearer token")
 
 
-def _fields(body: Document, allowed: set[str], *, required: set[str] | None = None, at: str = "$") -> None:
+def _fields(body: JsonObject, allowed: set[str], *, required: set[str] | None = None, at: str = "$") -> None:
     unknown = [f"{at}: additional properties '{name}' not allowed" for name in body if name not in allowed]
     missing = [f"{at}: missing property '{name}'" for name in required or () if name not in body]
     if unknown or missing:
         raise Refusal(422, "Request validation failed.", missing + unknown)
 
 
-def _check(body: Document, *, scaling: Document | None = None) -> None:
+def _check(body: JsonObject, *, scaling: JsonObject | None = None) -> None:
     _fields(body.get("gpu", {}), GPU, at="$.gpu")
     _fields(body.get("workers", {}), WORKERS, at="$.workers")
     kind = body.get("scaling", scaling or {}).get("type")
@@ -197,17 +232,17 @@ def _check(body: Document, *, scaling: Document | None = None) -> None:
     if gpu.get("allowedCudaVersions") and gpu.get("minCudaVersion"):
         raise Refusal(400, "allowedCudaVersions and minCudaVersion are mutually exclusive")
     in_pools = {one["id"] for one in CATALOGUE if one["pool"] in gpu.get("pools", ())}
-    strangers = [name for name in gpu.get("excludedTypes", ()) if name not in in_pools]
-    if strangers:
-        raise Refusal(400, f"not a GPU type of these pools: {strangers[0]}")
+    others = [name for name in gpu.get("excludedTypes", ()) if name not in in_pools]
+    if others:
+        raise Refusal(400, f"not a GPU type of these pools: {others[0]}")
 
 
-def _container(body: Document) -> Document:
+def _container(body: JsonObject) -> JsonObject:
     return {"image": body.get("image"), "args": "", "disk": 20, "ports": [], "env": {}, "registry": None}
 
 
-def _settle(endpoint: Document) -> None:
-    """What the service makes of what it was given."""
+def _normalize(endpoint: JsonObject) -> None:
+    """Change the fields as the service does when it stores them."""
     if endpoint["scaling"]["type"] == "REQUEST_COUNT":
         endpoint["workers"].pop("idleTimeout", None)
     if endpoint.get("gpu"):

@@ -1,4 +1,4 @@
-"""What a flow run's process is told by its work pool: settings in the clear, keys by Secret block."""
+"""The environment that the work pool gives each flow run: settings as text, keys by Secret block."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from narration.settings import Settings
 
 ENDPOINT_LIMIT = "narration-endpoint"
 
-_SECRET_SETTINGS = frozenset({"voice_sample_url"})  # a presigned link is a key to what it names
+_SECRET_SETTINGS = frozenset({"voice_sample_url"})  # a presigned link gives access like a key
 _AWS_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 
 
 @dataclass(frozen=True, slots=True)
-class JobEnvironment:
-    """Variables by name: `plain` as text, `secrets` as what their Secret block shall hold."""
+class RunEnvironment:
+    """Variables by name: `plain` ones by their value, `secrets` by the value of their Secret block."""
 
     plain: Mapping[str, str]
     secrets: Mapping[str, str]
 
 
-def job_environment(settings: Settings, environ: Mapping[str, str]) -> JobEnvironment:
-    """What `settings` and the AWS variables in `environ` say outright; defaults stay with the code.
+def run_environment(settings: Settings, environ: Mapping[str, str]) -> RunEnvironment:
+    """The variables for every value set in `settings` and for the AWS variables in `environ`.
 
-    Raises `SettingsError` where deployments could not run with it: no store that every worker
-    reaches, or neither an endpoint nor the draft engine asked for.
+    Defaults are left out: the code of the run has them. Raises `SettingsError` if no deployment could
+    run with these settings: the store is not the same place for every worker, or there is neither an
+    endpoint nor `engine=draft`.
     """
     _require_usable(settings)
     plain = {
@@ -48,24 +49,24 @@ def job_environment(settings: Settings, environ: Mapping[str, str]) -> JobEnviro
             elif value is not None:
                 (secrets if field in _SECRET_SETTINGS else plain)[_variable(field)] = _text(value)
     plain |= {name: environ[name] for name in _AWS_SETTINGS if environ.get(name)}
-    # A session token means keys that expire within hours: workers must find their own.
+    # Keys with a session token expire within hours, so workers must find keys of their own.
     if not environ.get("AWS_SESSION_TOKEN"):
         secrets |= {name: environ[name] for name in _AWS_KEYS if environ.get(name)}
-    return JobEnvironment(plain, secrets)
+    return RunEnvironment(plain, secrets)
 
 
 def secret_variables() -> list[str]:
-    """Every variable that is kept in a Secret block."""
-    kept = [
+    """The variables that are kept in Secret blocks."""
+    settings = [
         _variable(name)
         for name, field in Settings.model_fields.items()
         if name in _SECRET_SETTINGS or "SecretStr" in str(field.annotation)
     ]
-    return [*kept, *_AWS_KEYS]
+    return [*settings, *_AWS_KEYS]
 
 
 def managed_variables() -> frozenset[str]:
-    """Every variable that is set or unset here; others in the work pool are left as they are."""
+    """The variables that are set or unset here; other variables of the work pool are left as they are."""
     settings = (_variable(name) for name in Settings.model_fields)
     return frozenset({_HEARTBEAT, *settings, *_AWS_SETTINGS, *_AWS_KEYS})
 
@@ -76,12 +77,12 @@ def _require_usable(settings: Settings) -> None:
     if not (store.startswith("s3://") or absolute):
         raise SettingsError(
             "NARRATION_STORE must be the same place for every worker",
-            remedy="set it to s3://BUCKET/PREFIX, or to the whole path of a folder",
+            remedy="set it to s3://BUCKET/PREFIX, or to the absolute path of a folder",
         )
     if settings.engine is None and settings.endpoint_id is None:
         raise SettingsError(
             "no endpoint is configured for the deployments",
-            remedy="set RUNPOD_HIGGS_ENDPOINT_ID and RUNPOD_API_KEY, or say NARRATION_ENGINE=draft outright",
+            remedy="set RUNPOD_HIGGS_ENDPOINT_ID and RUNPOD_API_KEY, or set NARRATION_ENGINE=draft",
         )
 
 
