@@ -31,7 +31,7 @@ TEXT = "This is sentence number four hundred and twelve of a long script."
 def main() -> None:
     """Serve until killed."""
     seconds = float(sys.argv[1])
-    spoken = asyncio.run(DraftEngine().speak(SynthesisRequest(prompt=TEXT), None))
+    spoken = asyncio.run(DraftEngine().synthesize(SynthesisRequest(prompt=TEXT), None))
     audio = base64.b64encode(encode(spoken.waveform, "flac")).decode()
     jobs: dict[str, tuple[float, dict[str, Any]]] = {}
 

@@ -37,10 +37,10 @@ CLIPS = 24  # distinct ones, of about half a minute
 async def _speak() -> list[bytes]:
     from gpu_worker.draft.engine import DraftEngine
 
-    speaker = DraftEngine()
+    engine = DraftEngine()
     prompts = ["".join(SENTENCE.format(n * 10 + m) for m in range(5)) for n in range(CLIPS)]
     requests = [SynthesisRequest(prompt=prompt, max_new_tokens=4_000) for prompt in prompts]
-    spoken = await asyncio.gather(*(speaker.speak(request, None) for request in requests))
+    spoken = await asyncio.gather(*(engine.synthesize(request, None) for request in requests))
     return [encode_flac(utterance.waveform, SAMPLE_RATE) for utterance in spoken]
 
 

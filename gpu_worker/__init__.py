@@ -1,1 +1,16 @@
-"""The machine behind the contract: a RunPod serverless worker, deployable alone."""
+"""The RunPod serverless worker: synthesizes chunks of text on one machine, and deploys alone.
+
+__main__         command line: serve, check, synthesize, model-id, fetch, pin
+handler          translates a RunPod job into a request and an utterance into a result
+engine_protocol  what every engine offers the handler
+open_engine      loads the engine that the settings choose
+settings         the WORKER_* environment variables
+voices           fetches, checks and decodes voice samples
+audio            decodes voice samples, encodes clips
+check            self-test: load the engine and synthesize one word
+synthesize       prompts from the command line to WAV files, without RunPod
+pin              writes the hub's newest revisions to checkpoints/models.toml
+higgs/           engine: Higgs Audio V2 on PyTorch
+draft/           engine: espeak-ng on the CPU
+checkpoints/     where the weights come from: pins, hub, folders, shards for the image
+"""

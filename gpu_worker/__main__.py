@@ -1,4 +1,4 @@
-"""`python -m gpu_worker`: the worker's command line; without a command, RunPod's loop."""
+"""Command line of the worker: `python -m gpu_worker [COMMAND]`; without a command it serves RunPod."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from gpu_worker.open_engine import model_id
 from gpu_worker.settings import read_settings
 from narration.contract import ContractError
 
-# What a command alone needs is imported by that command: torch takes seconds.
+# A command imports what only it needs: torch takes seconds.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status is 1, with the reason on stderr, where it could not do its work."""
+    """Run a command and return its exit status: 0, or 1 with the reason on stderr."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except (ModelError, ContractError, OSError) as error:
-        return _failed(str(error))
+        return _print_error(str(error))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gpu_worker", description=__doc__)
     parser.set_defaults(run=_serve)
     commands = parser.add_subparsers(metavar="COMMAND")
-    commands.add_parser("serve", help="take jobs from RunPod until told to stop (the default)")
+    commands.add_parser("serve", help="take jobs from RunPod until SIGTERM (the default)")
 
-    check = commands.add_parser("check", help="load the model and speak one word")
+    check = commands.add_parser("check", help="self-test: load the engine and synthesize one word")
     check.set_defaults(run=_check)
 
-    synthesize = commands.add_parser("synthesize", help="speak prompts into files, without RunPod")
+    synthesize = commands.add_parser("synthesize", help="synthesize prompts into files, without RunPod")
     _add_synthesize_flags(synthesize)
     synthesize.set_defaults(run=_synthesize)
 
-    ident = commands.add_parser("model-id", help="print the id of the model that this worker speaks with")
-    ident.set_defaults(run=_model_id)
+    identify = commands.add_parser("model-id", help="print the model id that requests to this worker carry")
+    identify.set_defaults(run=_model_id)
 
-    fetching = commands.add_parser("fetch", help="fetch the checkpoints into a folder")
-    fetch.add_arguments(fetching)
-    fetching.set_defaults(run=fetch.run)
+    fetch_command = commands.add_parser("fetch", help="fetch the checkpoints into a folder")
+    fetch.add_arguments(fetch_command)
+    fetch_command.set_defaults(run=fetch.run)
 
-    pinning = commands.add_parser("pin", help="write the checkpoints' newest revisions to models.toml")
-    pin.add_arguments(pinning)
-    pinning.set_defaults(run=pin.run)
+    pin_command = commands.add_parser("pin", help="write the checkpoints' newest revisions to models.toml")
+    pin.add_arguments(pin_command)
+    pin_command.set_defaults(run=pin.run)
     return parser
 
 
@@ -57,20 +57,28 @@ def _add_synthesize_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", metavar="SOURCE", help="folder or owner/name@revision (default: WORKER_MODEL)")
     add("--codec", metavar="SOURCE", help="folder or owner/name@revision (default: WORKER_CODEC)")
-    add("--prompt", action="append", required=True, metavar="TEXT", help="text to speak; again for more")
-    add("--voice-sample", type=Path, metavar="WAV", help="voice to speak in, 1 to 30 s")
+    add(
+        "--prompt", action="append", required=True, metavar="TEXT", help="text to synthesize; may be repeated"
+    )
+    add("--voice-sample", type=Path, metavar="WAV", help="recording of the voice to clone, 1 to 30 s")
     add("--voice-transcript", metavar="TEXT", help="what the voice sample says")
     add("--greedy", action="store_true", help="temperature 0 and no repetition-aware sampling")
-    add("--seed", type=int, metavar="N", help="of every prompt (default: drawn for each)")
-    add("--max-new-tokens", type=int, metavar="N", help="most frames of a clip, 25 a second")
-    add("--slots", type=int, metavar="N", help="prompts spoken at once (default: WORKER_SLOTS)")
-    add("--device", choices=["cpu", "cuda"], help="default: WORKER_DEVICE, or cuda where there is one")
-    add("--out", type=Path, required=True, metavar="DIR", help="gets 001.wav and 001.json, 002.wav and so on")
+    add("--seed", type=int, metavar="N", help="seed of every prompt (default: a random one for each)")
+    add("--max-new-tokens", type=int, metavar="N", help="most frames of a clip, 25 a second (default: 1024)")
+    add("--slots", type=int, metavar="N", help="prompts synthesized at once (default: WORKER_SLOTS)")
+    add("--device", choices=["cpu", "cuda"], help="default: WORKER_DEVICE, or cuda if there is a CUDA device")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for 001.wav, 001.json, 002.wav and so on",
+    )
 
 
 def _serve(_options: argparse.Namespace) -> int:
-    from gpu_worker.handler import serve  # noqa: PLC0415 -- as said above
-    from gpu_worker.open_engine import open_engine  # noqa: PLC0415 -- as said above
+    from gpu_worker.handler import serve  # noqa: PLC0415 -- see the comment above main
+    from gpu_worker.open_engine import open_engine  # noqa: PLC0415 -- see the comment above main
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
     settings = read_settings()
@@ -79,31 +87,31 @@ def _serve(_options: argparse.Namespace) -> int:
 
 
 def _check(_options: argparse.Namespace) -> int:
-    from gpu_worker import check  # noqa: PLC0415 -- as said above
+    from gpu_worker import check  # noqa: PLC0415 -- see the comment above main
 
     try:
-        print(check.run(read_settings()))  # noqa: T201 -- a command's answer
-    except Exception as error:  # noqa: BLE001 -- whatever keeps it from speaking is the answer
-        return _failed(f"{type(error).__name__}: {error}")
+        print(check.run(read_settings()))  # noqa: T201 -- the command's output
+    except Exception as error:  # noqa: BLE001 -- any exception means that the self-test failed
+        return _print_error(f"{type(error).__name__}: {error}")
     return 0
 
 
 def _synthesize(options: argparse.Namespace) -> int:
-    from gpu_worker import synthesize  # noqa: PLC0415 -- as said above
+    from gpu_worker import synthesize  # noqa: PLC0415 -- see the comment above main
 
     failures = synthesize.run(options, read_settings())
     for failure in failures:
-        _failed(failure)
+        _print_error(failure)
     return 1 if failures else 0
 
 
 def _model_id(_options: argparse.Namespace) -> int:
-    print(model_id(read_settings()))  # noqa: T201 -- a command's answer
+    print(model_id(read_settings()))  # noqa: T201 -- the command's output
     return 0
 
 
-def _failed(reason: str) -> int:
-    print(f"gpu_worker: {reason}", file=sys.stderr)  # noqa: T201 -- a command's answer
+def _print_error(reason: str) -> int:
+    print(f"gpu_worker: {reason}", file=sys.stderr)  # noqa: T201 -- the command's output
     return 1
 
 

@@ -1,4 +1,4 @@
-"""The worker's self-test: load what the settings ask for, speak one word, and look at what came out."""
+"""Self-test: load the engine that the settings choose, synthesize one word, check the waveform."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from gpu_worker.settings import WorkerSettings
 from gpu_worker.voices import SILENCE
 from narration.contract import SAMPLE_RATE, SynthesisRequest
 
-_WORD = SynthesisRequest(prompt="Hello.", max_new_tokens=128, seed=0)  # a cap of five seconds
+_WORD = SynthesisRequest(prompt="Hello.", max_new_tokens=128, seed=0)  # 128 frames: at most five seconds
 
 
-class CheckFailed(Exception):
-    """The engine spoke, but not so that it could be heard."""
+class SelfTestFailed(Exception):
+    """The engine returned a waveform that is silent or not finite."""
 
 
 def run(settings: WorkerSettings) -> str:
-    """Load, speak, and say in one line how it went.
+    """Load the engine, synthesize the word, and return one line with model, durations and slots.
 
-    Raises `CheckFailed`, `ModelError` or whatever else kept the engine from speaking.
+    Raises `SelfTestFailed` for a bad waveform, `ModelError` for a checkpoint that cannot be
+    loaded, and whatever else the engine raises.
     """
     began = perf_counter()
-    speaker = open_engine(settings)
+    engine = open_engine(settings)
     loaded = perf_counter()
-    utterance = asyncio.run(_speak(speaker))
-    spoken = perf_counter()
+    utterance = asyncio.run(_synthesize_word(engine))
+    synthesized = perf_counter()
     waveform = utterance.waveform
     if not np.isfinite(waveform).all():
-        raise CheckFailed("the waveform holds samples that are not finite numbers")
+        raise SelfTestFailed("the waveform holds samples that are not finite numbers")
     if waveform.size == 0 or float(np.abs(waveform).max()) < SILENCE:
-        raise CheckFailed("the waveform is silent")
+        raise SelfTestFailed("the waveform is silent")
     return (
-        f"{speaker.model} spoke {waveform.size / SAMPLE_RATE:.2f} s ({utterance.finish_reason})"
-        f" in {spoken - loaded:.2f} s, loaded in {loaded - began:.1f} s, {speaker.slots} slots"
+        f"{engine.model} spoke {waveform.size / SAMPLE_RATE:.2f} s ({utterance.finish_reason})"
+        f" in {synthesized - loaded:.2f} s, loaded in {loaded - began:.1f} s, {engine.slots} slots"
     )
 
 
-async def _speak(speaker: Engine) -> Utterance:
+async def _synthesize_word(engine: Engine) -> Utterance:
     try:
-        return await speaker.speak(_WORD, None)
+        return await engine.synthesize(_WORD, None)
     finally:
-        await speaker.drain()
+        await engine.drain()

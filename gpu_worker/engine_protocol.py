@@ -1,4 +1,4 @@
-"""What any engine offers the handler: a request and a way to its voice sample in, a waveform out."""
+"""Engine protocol: a request and a voice sample's loader in, a waveform out."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class VoiceSample:
 
 
 SampleLoader = Callable[[], Awaitable[VoiceSample]]
-"""Fetches, checks and decodes the request's sample; called only when the engine lacks the voice."""
+"""Fetches, checks and decodes the request's sample; called only for a voice that the engine does not hold."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Utterance:
-    """One chunk spoken. `frames` of 960 samples; `timings` in seconds, without the handler's part."""
+    """A synthesized chunk: `frames` of 960 samples, `timings` in seconds without the handler's part."""
 
     waveform: Waveform
     frames: int
@@ -40,22 +40,23 @@ class Utterance:
 
 
 class Engine(Protocol):
-    """An engine: `model` is the id it answers for, `slots` how many requests it speaks at once.
+    """Synthesizes several requests at a time.
 
-    `facts` of its configuration (device, dtype, slots, versions) go out with every result:
-    codes repeat only where they are equal.
+    `model` is the id that requests may name, `slots` the number of requests synthesized at once.
+    `configuration` (device, dtype, slots, versions) goes out with every result: the same request
+    and seed repeat their codes only where the configuration is equal.
     """
 
     model: str
     slots: int
-    facts: dict[str, str | int | float | bool]
+    configuration: dict[str, str | int | float | bool]
 
-    async def speak(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
-        """Speak `request`, in the sample's voice if there is one.
+    async def synthesize(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
+        """Synthesize `request`, in the sample's voice if there is one.
 
-        Raises `ContractError` for what it refuses or could not do. Cancelling the
+        Raises `ContractError` for a request that it refuses and for a failure. Cancelling the
         awaiting task frees the request's slot.
         """
 
     async def drain(self) -> None:
-        """Finish what was admitted, then release the device."""
+        """Finish the requests in progress, refuse new ones, then release the device."""

@@ -1,4 +1,4 @@
-"""The worker's front door: a RunPod job in, a clip or a typed failure out."""
+"""RunPod job handler: a job in, a clip or a typed failure out."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ from narration.contract import (
     parse_request,
 )
 
-MAX_RESPONSE_BYTES = 10_000_000
-"""RunPod answers 400 to a larger result, and the job then shows as completed without one."""
+MAX_RESULT_BYTES = 10_000_000
+"""RunPod answers 400 to a larger result, and the job then shows as completed without output."""
 
-_ENVELOPE_BYTES = 2_000  # of a result's JSON around its audio, at most
+_FIELDS_BYTES = 2_000  # at most, of a result's JSON without its audio
 
 log = logging.getLogger(__name__)
 
 
 class Handler:
-    """What RunPod's loop calls for each job, several at once on one event loop.
+    """The function that RunPod's loop calls for each job, several at once on one event loop.
 
-    It only translates. Log lines name the job and figures, never a text, a URL or an
-    exception's message, which may quote them.
+    Log lines carry the job id and numbers only: a text, a URL or an exception's message could
+    disclose what was sent.
     """
 
-    def __init__(self, speaker: Engine, settings: WorkerSettings) -> None:
-        self._speaker = speaker
+    def __init__(self, engine: Engine, settings: WorkerSettings) -> None:
+        self._engine = engine
         self._transcript = settings.voice_sample_transcript
         self._voices = VoiceLoader(
             fetch_timeout=settings.fetch_timeout, allow_private_urls=settings.allow_private_urls
         )
 
     async def __call__(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer one job: a `SynthesisResult` or a `SynthesisFailure`, as JSON's objects."""
+        """A `SynthesisResult` or a `SynthesisFailure` as a JSON object; raises only on cancellation."""
         started = perf_counter()
         try:
             result = await self._synthesize(parse_request(job.get("input")), started)
         except ContractError as error:
             log.info("job %s failed: %s", job.get("id"), error.failure.error_code)
             return error.failure.model_dump()
-        except Exception as error:  # noqa: BLE001 -- the border: a job that fails must hurt no neighbour
+        except Exception as error:  # noqa: BLE001 -- one job's failure must not end the loop that serves the others
             frames = "".join(traceback.format_tb(error.__traceback__))
             log.error("job %s failed with %s\n%s", job.get("id"), type(error).__name__, frames)  # noqa: TRY400 -- the message may quote the prompt
-            return _unforeseen(error).model_dump()
+            return _engine_failure(error).model_dump()
         log.info(
             "job %s: %d frames, %s, %.2f s in all, %.2f s of it queued",
             *(job.get("id"), result.frames, result.finish_reason),
@@ -70,17 +70,16 @@ class Handler:
     async def _synthesize(self, request: SynthesisRequest, started: float) -> SynthesisResult:
         self._refuse_other_model(request)
         request = self._with_transcript(request)
-        asked = perf_counter()
-        utterance = await self._speaker.speak(request, self._voices.of(request))
+        submitted = perf_counter()
+        utterance = await self._engine.synthesize(request, self._voices.of(request))
         encoded = await asyncio.to_thread(audio.encode, utterance.waveform, request.audio_format)
-        return self._result(utterance, encoded, queued=asked - started, started=started)
+        return self._result(utterance, encoded, queued=submitted - started, started=started)
 
     def _refuse_other_model(self, request: SynthesisRequest) -> None:
-        mine = self._speaker.model
-        if request.model not in (None, mine):
+        if request.model not in (None, self._engine.model):
             raise ContractError(
                 ErrorCode.MODEL_MISMATCH,
-                f"the request is for model {request.model!r}, this worker runs {mine!r}",
+                f"the request is for model {request.model!r}, this worker runs {self._engine.model!r}",
             )
 
     def _with_transcript(self, request: SynthesisRequest) -> SynthesisRequest:
@@ -96,7 +95,7 @@ class Handler:
     def _result(
         self, utterance: Utterance, encoded: bytes, *, queued: float, started: float
     ) -> SynthesisResult:
-        if len(encoded) * 4 / 3 > MAX_RESPONSE_BYTES - _ENVELOPE_BYTES:
+        if len(encoded) * 4 / 3 > MAX_RESULT_BYTES - _FIELDS_BYTES:
             raise ContractError(
                 ErrorCode.REQUEST_TOO_LONG,
                 f"the clip of {utterance.waveform.size / SAMPLE_RATE:.0f} s has {len(encoded)} bytes, more"
@@ -110,31 +109,31 @@ class Handler:
             finish_reason=utterance.finish_reason,
             frames=utterance.frames,
             seed=utterance.seed,
-            model=self._speaker.model,
-            engine=self._speaker.facts,
+            model=self._engine.model,
+            engine=self._engine.configuration,
             timings=timings.model_copy(
                 update={"queue": queued + timings.queue, "total": perf_counter() - started}
             ),
         )
 
 
-def serve(speaker: Engine, settings: WorkerSettings) -> None:
-    """Run RunPod's loop, a slot a job, until it is told to stop and has answered what it took."""
-    # At its default level RunPod's logger would print every output, audio and all.
+def serve(engine: Engine, settings: WorkerSettings) -> None:
+    """Run RunPod's loop, one job per slot, until SIGTERM; then answer the jobs in progress and return."""
+    # At its default level RunPod's logger would print every output, audio included.
     os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")
-    import runpod  # noqa: PLC0415 -- takes two seconds, and reads the level above when imported
+    import runpod  # noqa: PLC0415 -- takes two seconds, and reads the log level above while it is imported
 
     runpod.serverless.start(
         {
-            "handler": Handler(speaker, settings),
-            "concurrency_modifier": lambda _current: speaker.slots,
+            "handler": Handler(engine, settings),
+            "concurrency_modifier": lambda _current: engine.slots,
         }
     )
-    asyncio.run(speaker.drain())
+    asyncio.run(engine.drain())
 
 
-def _unforeseen(error: Exception) -> SynthesisFailure:
-    """What went wrong, for whoever sent the text, without where."""
+def _engine_failure(error: Exception) -> SynthesisFailure:
+    """The client's view of an exception: its type and message on one line, no traceback."""
     code = ErrorCode.ENGINE_FAILURE
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     return SynthesisFailure(error=reason, error_code=code, retryable=code in RETRYABLE_CODES)

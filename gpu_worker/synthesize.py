@@ -1,4 +1,4 @@
-"""The engine without RunPod: prompts on the command line, a WAV file and its figures for each."""
+"""Prompts from the command line to WAV and JSON files, by the Higgs engine without RunPod."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING
 
 from gpu_worker import audio
 from gpu_worker.open_engine import open_higgs
-from gpu_worker.settings import WorkerSettings, settings_with
+from gpu_worker.settings import WorkerSettings, override_settings
 from gpu_worker.voices import VoiceLoader, check
 from narration.contract import ContractError, ErrorCode, SynthesisRequest, parse_request
 
 if TYPE_CHECKING:
-    # torch takes seconds to import; whatever is wrong with the options is said before.
-    from gpu_worker.higgs.engine import HiggsEngine, Spoken
+    # torch takes seconds to import; errors in the options are reported before that.
+    from gpu_worker.higgs.engine import HiggsEngine, TracedUtterance
 
 
 def run(options: argparse.Namespace, settings: WorkerSettings) -> list[str]:
-    """Speak every prompt, all of them in the engine together; write those that succeed to `--out`.
+    """Synthesize every prompt at once; write each success to `--out` as `001.wav` and `001.json`.
 
     Returns one line for each prompt that failed. Raises `ModelError` for checkpoints that cannot
-    be served, `ContractError` for options no request can have, `OSError` for files.
+    be loaded, `ContractError` for options that no request may have, `OSError` for files.
     """
     transcript = options.voice_transcript or settings.voice_sample_transcript
     requests = [_request(prompt, options, transcript) for prompt in options.prompt]
-    given = {name: getattr(options, name) for name in ("model", "codec", "slots", "device")}
-    settings = settings_with(settings, **given)
+    flags = {name: getattr(options, name) for name in ("model", "codec", "slots", "device")}
+    settings = override_settings(settings, **flags)
     options.out.mkdir(parents=True, exist_ok=True)
     engine = open_higgs(settings)
-    spoken = asyncio.run(_speak(engine, requests, settings))
+    outcomes = asyncio.run(_synthesize_all(engine, requests, settings))
     failures = []
-    for number, (request, outcome) in enumerate(zip(requests, spoken, strict=True), 1):
+    for number, (request, outcome) in enumerate(zip(requests, outcomes, strict=True), 1):
         if isinstance(outcome, ContractError):
             failures.append(f"prompt {number}: {outcome} ({outcome.failure.error_code})")
         else:
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, settings: WorkerSettings) -> list[str]:
 
 
 def _request(prompt: str, options: argparse.Namespace, transcript: str | None) -> SynthesisRequest:
-    """The request that a client would send for `prompt`, checked as a client's is."""
+    """The request for `prompt`, checked as a client's request is."""
     fields: dict[str, object] = {
         "prompt": prompt,
         "max_new_tokens": options.max_new_tokens,
@@ -54,7 +54,7 @@ def _request(prompt: str, options: argparse.Namespace, transcript: str | None) -
         if transcript is None:
             raise ContractError(ErrorCode.TRANSCRIPT_MISSING, "--voice-transcript: say what the sample says")
         sample = options.voice_sample.read_bytes()
-        check(sample, transcript, None)  # here, and not when a model has been loaded for it
+        check(sample, transcript, None)  # now, rather than after the model has been loaded
         fields["audio_base64"] = base64.b64encode(sample).decode()
         fields["audio_transcript"] = transcript
     if options.greedy:
@@ -62,34 +62,34 @@ def _request(prompt: str, options: argparse.Namespace, transcript: str | None) -
     return parse_request({name: value for name, value in fields.items() if value is not None})
 
 
-async def _speak(
+async def _synthesize_all(
     engine: HiggsEngine, requests: Sequence[SynthesisRequest], settings: WorkerSettings
-) -> list[Spoken | ContractError]:
+) -> list[TracedUtterance | ContractError]:
     voices = VoiceLoader(fetch_timeout=settings.fetch_timeout, allow_private_urls=settings.allow_private_urls)
     try:
-        said = (engine.say(request, voices.of(request)) for request in requests)
-        outcomes = await asyncio.gather(*said, return_exceptions=True)
+        utterances = (engine.synthesize_traced(request, voices.of(request)) for request in requests)
+        results = await asyncio.gather(*utterances, return_exceptions=True)
     finally:
         await engine.drain()
-    told: list[Spoken | ContractError] = []
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException) and not isinstance(outcome, ContractError):
-            raise outcome
-        told.append(outcome)
-    return told
+    outcomes: list[TracedUtterance | ContractError] = []
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, ContractError):
+            raise result
+        outcomes.append(result)
+    return outcomes
 
 
-def _write(stem: Path, request: SynthesisRequest, spoken: Spoken, *, model: str) -> None:
-    utterance = spoken.utterance
-    figures = {
+def _write(stem: Path, request: SynthesisRequest, traced: TracedUtterance, *, model: str) -> None:
+    utterance = traced.utterance
+    report = {
         "prompt": request.prompt,
         "model": model,
         "frames": utterance.frames,
         "finish_reason": utterance.finish_reason,
         "seed": utterance.seed,
         "timings": utterance.timings.model_dump(),
-        "prompt_ids": spoken.prompt_ids,
-        "codes": spoken.codes.tolist(),
+        "prompt_ids": traced.prompt_ids,
+        "codes": traced.codes.tolist(),
     }
     stem.with_suffix(".wav").write_bytes(audio.encode(utterance.waveform, "wav"))
-    stem.with_suffix(".json").write_text(json.dumps(figures) + "\n", encoding="utf-8")
+    stem.with_suffix(".json").write_text(json.dumps(report) + "\n", encoding="utf-8")

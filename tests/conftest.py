@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["support.narrations", "support.deployments", "support.setup_server"]
+pytest_plugins = [
+    "support.narrations",
+    "support.deployments",
+    "support.engine_fixtures",
+    "support.setup_server",
+]
 """Modules of fixtures."""
 
 _LONGEST = ("test_faults", "test_deployments", "test_scale_out", "test_narrate", "test_sweep")

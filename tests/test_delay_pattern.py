@@ -1,4 +1,4 @@
-"""The delay pattern: there, back, and where a clip ends."""
+"""Delay pattern: codes to a stream and back, and where a clip ends."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from support.higgs_oracle import trimmed
 from transformers import HiggsAudioV2Processor
 
 from gpu_worker.higgs.delay_pattern import BEGIN, END, MIN_STEPS, Codes, Stream, delay, force_pattern, undelay
-from gpu_worker.higgs.slot_state import NEVER
+from gpu_worker.higgs.slot_state import NO_END
 
 
 def codes(frames: int) -> Codes:
     return np.random.default_rng(frames).integers(0, 1024, (8, frames)).astype(np.int16)
 
 
-def spoken(frames: int, *, codebook: int, at: int, steps: int) -> Stream:
-    """A stream in which `codebook` says the first end code at step `at`, by the model's own rules."""
+def stream_ending(frames: int, *, codebook: int, at: int, steps: int) -> Stream:
+    """A random stream [steps, 8] whose first end code is `codebook`'s at step `at`, as the model makes it."""
     stream = np.random.default_rng(frames).integers(0, 1024, (steps, 8)).astype(np.int16)
     for step in range(steps):
         stream[step, max(step, 0) :] = BEGIN
@@ -34,7 +34,7 @@ def spoken(frames: int, *, codebook: int, at: int, steps: int) -> Stream:
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 30])
 def test_delay_equals_transformers(frames: int) -> None:
-    """A sample's delayed stream is the one that transformers' processor builds."""
+    """The stream of a voice sample is the one that transformers' processor builds."""
     ids = SimpleNamespace(audio_stream_bos_id=BEGIN, audio_stream_eos_id=END)
     framed = np.concatenate([np.full((8, 1), BEGIN), codes(frames), np.full((8, 1), END)], axis=1)
     expected = HiggsAudioV2Processor.build_delay_pattern(ids, torch.from_numpy(framed)[None])
@@ -42,19 +42,19 @@ def test_delay_equals_transformers(frames: int) -> None:
 
 
 @given(frames=st.integers(0, 40))
-def test_undelay_is_the_way_back(frames: int) -> None:
-    """Codes survive the way there and back, and the clip is seen to have ended."""
-    back, ended = undelay(delay(codes(frames)))
-    np.testing.assert_array_equal(back, codes(frames))
+def test_undelay_reverses_delay(frames: int) -> None:
+    """Delayed and undelayed, the codes are the same and the clip has ended."""
+    undelayed, ended = undelay(delay(codes(frames)))
+    np.testing.assert_array_equal(undelayed, codes(frames))
     assert ended
 
 
 @given(codebook=st.integers(0, 7), at=st.integers(1, 30), after=st.integers(7, 12))
 def test_a_clip_ends_before_the_first_frame_with_an_end_code(codebook: int, at: int, after: int) -> None:
-    """Whichever codebook ends it, the clip has exactly the whole frames before that."""
+    """Whichever codebook ends it, the clip has exactly the complete frames before the end code."""
     if codebook >= at:
-        return  # that codebook has not begun to speak
-    stream = spoken(40, codebook=codebook, at=at, steps=at + after)
+        return  # at that step the codebook still says the begin code
+    stream = stream_ending(40, codebook=codebook, at=at, steps=at + after)
     clip, ended = undelay(stream)
     assert clip.shape == (8, at - 1 - codebook)
     assert ended
@@ -62,43 +62,43 @@ def test_a_clip_ends_before_the_first_frame_with_an_end_code(codebook: int, at: 
 
 
 @given(codebook=st.integers(0, 7), at=st.integers(9, 30))
-def test_seven_steps_after_the_first_end_code_settle_the_clip(codebook: int, at: int) -> None:
-    """Going on until every codebook has ended changes nothing."""
-    early, _ = undelay(spoken(40, codebook=codebook, at=at, steps=at + 7))
-    late, _ = undelay(spoken(40, codebook=codebook, at=at, steps=at + 9))
+def test_seven_steps_after_the_first_end_code_complete_the_clip(codebook: int, at: int) -> None:
+    """Further steps, until every codebook has ended, change no code."""
+    early, _ = undelay(stream_ending(40, codebook=codebook, at=at, steps=at + 7))
+    late, _ = undelay(stream_ending(40, codebook=codebook, at=at, steps=at + 9))
     np.testing.assert_array_equal(early, late)
 
 
 @pytest.mark.parametrize("steps", [1, MIN_STEPS - 1, MIN_STEPS, 30])
-def test_a_clip_cut_short_keeps_every_whole_frame(steps: int) -> None:
-    """Without an end code all frames whose eight codes are there are kept, and the clip has not ended."""
-    stream = spoken(40, codebook=0, at=1000, steps=steps)
+def test_a_clip_cut_short_keeps_every_complete_frame(steps: int) -> None:
+    """Without an end code every frame with all eight codes is kept, and the clip has not ended."""
+    stream = stream_ending(40, codebook=0, at=1000, steps=steps)
     clip, ended = undelay(stream)
     assert clip.shape == (8, max(0, steps - 8))
     assert not ended
     np.testing.assert_array_equal(clip, trimmed(stream))
 
 
-def test_an_end_code_right_behind_the_last_whole_frame_is_an_ending() -> None:
-    """The cap fell where the clip ended anyway: nothing is missing. One frame earlier, something is."""
+def test_an_end_code_right_after_the_last_complete_frame_ends_the_clip() -> None:
+    """A cap at the very end of the clip cuts nothing; a cap one frame earlier does."""
     ended_at = 20
-    assert undelay(spoken(40, codebook=0, at=ended_at, steps=ended_at + 7))[1]
-    assert not undelay(spoken(40, codebook=0, at=ended_at, steps=ended_at + 6))[1]
+    assert undelay(stream_ending(40, codebook=0, at=ended_at, steps=ended_at + 7))[1]
+    assert not undelay(stream_ending(40, codebook=0, at=ended_at, steps=ended_at + 6))[1]
 
 
 def test_a_begin_code_in_the_middle_cuts_but_does_not_end() -> None:
-    """What cannot be decoded is left out; only an end code makes an ending."""
-    stream = spoken(40, codebook=0, at=1000, steps=30)
+    """The frame cannot be decoded and is left out; only an end code ends a clip."""
+    stream = stream_ending(40, codebook=0, at=1000, steps=30)
     stream[12, 3] = BEGIN
     clip, ended = undelay(stream)
     assert clip.shape == (8, 12 - 1 - 3)
     assert not ended
 
 
-def test_force_opens_and_closes_the_codebooks_one_by_one() -> None:
-    """Codebook k waits until step k + 1, and closes k + 1 steps after the first end code."""
-    tokens = torch.full((4, 8), 5)
+def test_the_pattern_begins_and_ends_the_codebooks_one_by_one() -> None:
+    """Codebook k begins at step k + 1 and ends k + 1 steps after the first end code."""
+    sampled = torch.full((4, 8), 5)
     step = torch.tensor([1, 6, 21, 30])
-    first_end = torch.tensor([NEVER, NEVER, 20, 20])
-    forced = force_pattern(tokens, step, first_end).tolist()
+    first_end = torch.tensor([NO_END, NO_END, 20, 20])
+    forced = force_pattern(sampled, step, first_end).tolist()
     assert forced == [[5] + [BEGIN] * 7, [5] * 6 + [BEGIN] * 2, [END] + [5] * 7, [END] * 8]

@@ -1,4 +1,4 @@
-"""The images, the workflows that build them and RunPod's Hub files, judged without Docker."""
+"""The Dockerfile, the workflows that build its images, and RunPod's Hub files, checked without Docker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from narration.contract import parse_request
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
-IN_WORKER = ["narration/__init__.py", "narration/contract.py"]  # of what is not gpu_worker
+IN_WORKER = ["narration/__init__.py", "narration/contract.py"]  # in the worker's image beside gpu_worker/
 FETCH_IN_WORKER = "narration/fetch"  # a folder, likewise
 NO_LINTERS = sys.platform == "win32" or platform.machine() == "aarch64"
 POOLS = {
@@ -32,16 +32,16 @@ POOLS = {
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
-    """Instructions and their arguments, by stage; continued lines are joined."""
+    """Each stage's instructions with their arguments; continued lines are joined."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
-    found: dict[str, list[tuple[str, str]]] = {}
+    instructions: dict[str, list[tuple[str, str]]] = {}
     for line in filter(None, text.replace("\\\n", " ").splitlines()):
         instruction, _, argument = line.partition(" ")
         if instruction == "FROM":
             name = argument.split(" AS ")[1]
-            found[name] = []
-        found[name].append((instruction, argument))
-    return found
+            instructions[name] = []
+        instructions[name].append((instruction, argument))
+    return instructions
 
 
 def constraints() -> dict[str, str]:
@@ -81,8 +81,8 @@ def test_the_workflows_lint() -> None:
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
-def test_the_base_is_pinned_and_shared() -> None:
-    """Both images begin with one Python, pinned to its patch version."""
+def test_both_images_have_one_pinned_base() -> None:
+    """One Python image, pinned to its patch version."""
     first = {name: instructions[0][1] for name, instructions in stages().items()}
     assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm AS base", first.pop("base"))
     assert (
@@ -93,22 +93,22 @@ def test_the_base_is_pinned_and_shared() -> None:
 
 
 def test_the_worker_is_the_last_target() -> None:
-    """A builder that knows no targets, as RunPod's own, builds the worker."""
+    """A builder without targets, as RunPod's, builds the last stage."""
     assert list(stages()) == ["base", "pipeline", "gpu-worker"]
 
 
 @pytest.mark.parametrize(("target", "instruction"), [("gpu-worker", "ENTRYPOINT"), ("pipeline", "CMD")])
-def test_what_runs_is_process_one_and_not_root(target: str, instruction: str) -> None:
-    """The program is started without a shell, so that signals reach it, and by a numbered user."""
+def test_the_program_is_process_1_and_not_root(target: str, instruction: str) -> None:
+    """It starts without a shell, so that signals reach it, and as a user given by number."""
     last = dict(stages()[target])
     assert all(isinstance(word, str) for word in json.loads(last[instruction]))
     assert int(last["USER"]) > 0
 
 
-def test_the_worker_is_offline_at_run_time_and_knows_its_weights() -> None:
-    """After the build nothing is looked up at the hub: the weights are where the fetch put them.
+def test_the_worker_runs_offline_on_the_fetched_weights_and_on_the_gpu() -> None:
+    """The image names the folders of the weights, and asks the hub for nothing after the build.
 
-    Nor does a worker whose GPU cannot be seen speak on the CPU, slowly, at the GPU's price.
+    A worker that sees no GPU ends, instead of running on the CPU at the GPU's price.
     """
     worker = stages()["gpu-worker"]
     environment = next(argument for instruction, argument in worker if instruction == "ENV")
@@ -125,8 +125,8 @@ def environment_of(stage: str) -> list[str]:
     return [argument for instruction, argument in stages()[stage] if instruction == "ENV"]
 
 
-def test_weights_lie_below_everything_that_changes_more_often() -> None:
-    """Each share of the weights is a layer of its own, and comes before the dependencies and the code."""
+def test_the_layers_of_weights_come_before_dependencies_and_code() -> None:
+    """Each shard of the weights is a layer of its own, rebuilt only when gpu_worker/checkpoints changes."""
     worker = stages()["gpu-worker"]
     parts = [
         (index, argument.rsplit(" ", 1)[1])
@@ -152,13 +152,13 @@ def test_weights_lie_below_everything_that_changes_more_often() -> None:
 
 
 def test_a_missing_revision_has_no_default() -> None:
-    """The revisions are build arguments without a value: a build without one stops instead of guessing."""
+    """The revisions are build arguments without a value: a build without one stops."""
     arguments = [argument for instruction, argument in stages()["gpu-worker"] if instruction == "ARG"]
     assert arguments == ["MODEL_REVISION", "CODEC_REVISION", "HF_ENDPOINT"]
 
 
-def test_what_is_copied_exists_and_is_let_in() -> None:
-    """Every file the Dockerfile copies is there, and .dockerignore lets it through."""
+def test_copied_files_exist_and_are_not_ignored() -> None:
+    """Every file that the Dockerfile copies exists, and .dockerignore does not exclude it."""
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().split("\n") if line.startswith("!")]
     for instructions in stages().values():
         for instruction, argument in instructions:
@@ -168,8 +168,8 @@ def test_what_is_copied_exists_and_is_let_in() -> None:
                     assert copied.split("/")[0] in allowed, copied
 
 
-def test_the_pinned_list_names_what_the_image_installs() -> None:
-    """Everything installed by name has its version in constraints.txt, the hub's client the same one."""
+def test_everything_that_the_image_installs_is_pinned() -> None:
+    """Every requirement is in constraints.txt, and the hub's client has the version given there."""
     pinned = constraints()
     names = [
         line for line in (ROOT / "gpu_worker/requirements.txt").read_text().splitlines() if line[:1] != "#"
@@ -188,10 +188,10 @@ def _imported(paths: list[Path]) -> Iterator[str]:
                 yield node.module.split(".")[0]
 
 
-def test_the_image_installs_what_the_worker_imports() -> None:
-    """Each library that the worker's code imports is in its requirements, or comes with transformers."""
+def test_the_image_installs_every_imported_library() -> None:
+    """A library that the worker's code imports is in its requirements, or comes with transformers."""
     code = [
-        *(ROOT / "gpu_worker").glob("*.py"),
+        *(ROOT / "gpu_worker").rglob("*.py"),
         *(ROOT / path for path in IN_WORKER),
         *(ROOT / FETCH_IN_WORKER).glob("*.py"),
     ]
@@ -200,8 +200,8 @@ def test_the_image_installs_what_the_worker_imports() -> None:
     assert libraries - named <= {"huggingface_hub", "safetensors", "torchaudio"}
 
 
-def test_the_copied_code_is_enough(tmp_path: Path) -> None:
-    """With nothing but the files that the image copies, the worker passes its self-test."""
+def test_the_worker_runs_from_the_copied_files_alone(tmp_path: Path) -> None:
+    """With only the files that the image copies, the worker passes its self-test."""
     copies = [argument for instruction, argument in stages()["gpu-worker"] if instruction == "COPY"]
     assert copies[-3:] == [
         " ".join(IN_WORKER) + " narration/",
@@ -224,11 +224,13 @@ def test_the_copied_code_is_enough(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def test_main_is_pushed_with_its_commit_and_latest() -> None:
-    """Every push to main pushes runpod-higgs-tts under the commit and `latest`, once the disk is freed."""
+def test_a_push_to_main_pushes_the_image_as_its_commit_and_latest() -> None:
+    """The workflow tags runpod-higgs-tts with the commit and `latest`, after it has freed the disk."""
     described = workflow("build-push")
     assert described["triggers"]["push"] == {"branches": ["main"]}
-    assert "${{ github.sha }}" in described["concurrency"]["group"], "one push would cancel another's image"
+    assert "${{ github.sha }}" in described["concurrency"]["group"], (
+        "else one push would cancel the image of another"
+    )
     steps = described["jobs"]["gpu-worker"]["steps"]
     push = next(step["with"] for step in steps if step.get("uses", "").startswith("docker/build-push-action"))
     image = "${{ steps.image.outputs.name }}"
@@ -239,8 +241,8 @@ def test_main_is_pushed_with_its_commit_and_latest() -> None:
     assert names.index("Free the disk") < names.index(next(name for name in names if "build-push" in name))
 
 
-def test_the_image_s_name_is_in_lower_case() -> None:
-    """A registry refuses upper case, so an owner's name is lowered before it is used."""
+def test_the_images_name_is_in_lower_case() -> None:
+    """Registries refuse upper case, which an owner's name may have."""
     steps = workflow("build-push")["jobs"]["gpu-worker"]["steps"]
     script = next(step["run"] for step in steps if step.get("id") == "image")
     named = subprocess.run(
@@ -255,14 +257,14 @@ def test_the_image_s_name_is_in_lower_case() -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_every_action_is_pinned_to_a_commit(path: Path) -> None:
-    """An action is named by 40 digits, with the release they are beside them for a reader."""
+    """By 40 hex digits, with the release in a comment."""
     for line in path.read_text().splitlines():
         if "uses:" in line:
             assert re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
 
 
-def test_ci_runs_what_there_is() -> None:
-    """The targets and test files that CI names exist."""
+def test_ci_runs_targets_and_files_that_exist() -> None:
+    """Every make target and test file that CI names exists."""
     makefile = (ROOT / "Makefile").read_text()
     commands = [step.get("run", "") for job in workflow("ci")["jobs"].values() for step in job["steps"]]
     for command in commands:
@@ -272,8 +274,8 @@ def test_ci_runs_what_there_is() -> None:
             assert (ROOT / file).exists(), file
 
 
-def test_the_hub_offers_settings_that_exist() -> None:
-    """RunPod's Hub shows variables the worker reads, within its limits, and pools that exist."""
+def test_the_hub_offers_valid_settings() -> None:
+    """RunPod's Hub shows variables that the worker reads, with valid defaults, and GPU pools that exist."""
     hub = json.loads((ROOT / ".runpod/hub.json").read_text())
     config = hub["config"]
     assert (hub["type"], hub["category"], config["runsOn"]) == ("serverless", "audio", "GPU")
@@ -285,8 +287,8 @@ def test_the_hub_offers_settings_that_exist() -> None:
         assert WorkerSettings.model_validate({name: default}) or default == ""
 
 
-def test_the_hub_tests_are_requests() -> None:
-    """What RunPod's Hub sends to try the worker is valid by the contract."""
+def test_the_hubs_tests_are_valid_requests() -> None:
+    """The inputs that RunPod's Hub sends to test the worker satisfy the contract."""
     tests = json.loads((ROOT / ".runpod/tests.json").read_text())
     for test in tests["tests"]:
         parse_request(test["input"])

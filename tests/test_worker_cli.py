@@ -1,4 +1,4 @@
-"""The worker's commands, run as a person runs them, on tiny checkpoints."""
+"""The worker's commands: synthesize, check and pin on tiny checkpoints, and the bare client."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file, save_file
-from support.higgs_oracle import Oracle, Said
-from support.hub import REVISION, hub, run_python, worker
-from support.tiny_codec import write_tiny_codec
+from support.higgs_oracle import Conversation, Oracle
+from support.hub import REVISION, hub, run_module, run_python
 from support.tiny_higgs import write_tiny_higgs
 from support.worker import tone
 
@@ -33,21 +32,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_higgs(tmp_path_factory.mktemp("model"), counting=FRAMES)
 
 
-@pytest.fixture(scope="module")
-def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_codec(tmp_path_factory.mktemp("codec"))
-
-
-def _synthesize(model: Path, codec: Path, out: Path, *flags: str) -> list[str]:
-    return ["synthesize", f"--model={model}", f"--codec={codec}", "--device=cpu", f"--out={out}", *flags]
+def _synthesize(model: Path, codec_folder: Path, out: Path, *flags: str) -> list[str]:
+    return [
+        "synthesize",
+        f"--model={model}",
+        f"--codec={codec_folder}",
+        "--device=cpu",
+        f"--out={out}",
+        *flags,
+    ]
 
 
 def _read(out: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
 
 
-def test_synthesize_writes_what_transformers_says(model: Path, codec: Path, tmp_path: Path) -> None:
-    """`synthesize --greedy` in a cloned voice, more prompts than slots, gives transformers' codes and ids."""
+def test_synthesize_writes_transformers_codes(model: Path, codec_folder: Path, tmp_path: Path) -> None:
+    """`synthesize --greedy` in a cloned voice, with more prompts than slots: transformers' codes and ids."""
     voice = tone(2.0)
     soundfile.write(tmp_path / "voice.wav", voice, 24_000, subtype="FLOAT")
     texts = ["The sun rose.", "Nobody had expected the harbour to be quiet!", "One."]
@@ -57,42 +58,44 @@ def test_synthesize_writes_what_transformers_says(model: Path, codec: Path, tmp_
         "--greedy",
         "--slots=2",
     ]
-    command = _synthesize(model, codec, tmp_path / "out", *flags, *(f"--prompt={text}" for text in texts))
-    spoken = worker("gpu_worker", *command, OMP_NUM_THREADS=1)
-    assert spoken.returncode == 0, spoken.stderr
+    command = _synthesize(
+        model, codec_folder, tmp_path / "out", *flags, *(f"--prompt={text}" for text in texts)
+    )
+    done = run_module("gpu_worker", *command, OMP_NUM_THREADS=1)
+    assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["001.json", "001.wav", "002.json", "002.wav", "003.json", "003.wav"]
-    oracle = Oracle(model, codec)
-    for number, (text, figures) in enumerate(zip(texts, _read(tmp_path / "out"), strict=True), 1):
-        said = Said(text, scene=DEFAULT_SCENE, turns=[("A tone.", voice)])
-        assert figures["prompt_ids"] == oracle.inputs(said)["input_ids"][0].tolist()
-        assert figures["codes"] == oracle.codes(said, max_steps=100).tolist()
-        assert (figures["frames"], figures["finish_reason"]) == (FRAMES, "stop")
-        assert figures["model"].startswith("higgs-audio-v2/local@")
-        assert isinstance(figures["seed"], int)
-        assert figures["timings"]["decode"] > 0
+    oracle = Oracle(model, codec_folder)
+    for number, (text, report) in enumerate(zip(texts, _read(tmp_path / "out"), strict=True), 1):
+        conversation = Conversation(text, scene=DEFAULT_SCENE, turns=[("A tone.", voice)])
+        assert report["prompt_ids"] == oracle.inputs(conversation)["input_ids"][0].tolist()
+        assert report["codes"] == oracle.codes(conversation, max_steps=100).tolist()
+        assert (report["frames"], report["finish_reason"]) == (FRAMES, "stop")
+        assert report["model"].startswith("higgs-audio-v2/local@")
+        assert isinstance(report["seed"], int)
+        assert report["timings"]["decode"] > 0
         samples, rate = soundfile.read(tmp_path / f"out/{number:03}.wav")
         assert (len(samples), rate) == (FRAMES * 960, 24_000)
 
 
-def test_a_seed_repeats_on_the_command_line(model: Path, codec: Path, tmp_path: Path) -> None:
-    """Two runs with one seed say the same codes; another seed says others; the cap is the frame cap."""
+def test_a_seed_repeats_on_the_command_line(model: Path, codec_folder: Path, tmp_path: Path) -> None:
+    """Two runs with one seed have the same codes, another seed has others; --max-new-tokens cuts the clip."""
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
         flags = ["--prompt=The sun rose.", f"--seed={seed}", "--max-new-tokens=24", "--slots=2"]
-        assert main(_synthesize(model, codec, tmp_path / name, *flags)) == 0
+        assert main(_synthesize(model, codec_folder, tmp_path / name, *flags)) == 0
     first, again, other = (_read(tmp_path / name)[0] for name in "abc")
     assert first["codes"] == again["codes"] != other["codes"]
     assert (first["seed"], first["finish_reason"]) == (7, "length")
     assert len(first["codes"]) == 8
-    assert {len(row) for row in first["codes"]} == {first["frames"]} != {0}
+    assert {len(codebook) for codebook in first["codes"]} == {first["frames"]} != {0}
 
 
-def test_one_bad_prompt_costs_no_other(
-    model: Path, codec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_bad_prompt_fails_no_other(
+    model: Path, codec_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A prompt that fits no slot is named with its number and status 1; its neighbours are written."""
+    """A prompt that fits no slot is named by its number, with status 1; the other clips are written."""
     flags = ["--prompt=Short.", f"--prompt={'harbour ' * 240}", "--prompt=Last.", "--slots=2", "--greedy"]
-    assert main(_synthesize(model, codec, tmp_path, *flags)) == 1
+    assert main(_synthesize(model, codec_folder, tmp_path, *flags)) == 1
     error = capsys.readouterr().err
     assert "prompt 2: prompt " in error
     assert "(request_too_long)" in error
@@ -114,10 +117,15 @@ def test_one_bad_prompt_costs_no_other(
     ],
 )
 def test_a_bad_option_is_named(
-    flags: list[str], named: str, model: Path, codec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str],
+    named: str,
+    model: Path,
+    codec_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What no request can have, a file that is not there and a folder that is none end with one line."""
-    assert main(_synthesize(model, codec, tmp_path / "out", *flags)) == 1
+    """An invalid request, a missing file, a missing checkpoint or device: one line on stderr, status 1."""
+    assert main(_synthesize(model, codec_folder, tmp_path / "out", *flags)) == 1
     error = capsys.readouterr().err
     assert error.startswith("gpu_worker: ")
     assert named in error
@@ -132,10 +140,10 @@ def test_a_bad_option_is_named(
         (["--max-new-tokens=0"], "max_new_tokens: "),
     ],
 )
-def test_what_is_wrong_with_the_options_is_said_before_anything_is_loaded(
+def test_invalid_options_are_reported_before_anything_is_loaded(
     flags: list[str], named: str, tmp_path: Path
 ) -> None:
-    """A sample without its transcript, one that is no voice, a number out of range: known without torch."""
+    """A sample without transcript, a sample too short, a number out of range: before torch is imported."""
     soundfile.write(tmp_path / "voice.wav", tone(2.0), 24_000)
     soundfile.write(tmp_path / "short.wav", tone(0.5), 24_000)
     code = """
@@ -156,16 +164,16 @@ sys.exit(status)
     assert not (tmp_path / "out").exists()
 
 
-def test_check_speaks_with_what_was_fetched(
+def test_check_passes_with_fetched_checkpoints(
     model: Path,
-    codec: Path,
+    codec_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Fetched in four parts as the image does it, the checkpoints pass the self-test under their own id."""
+    """Fetched in four parts, as for the image, the checkpoints pass the self-test under their model id."""
     for part in range(1, 5):
-        command = ["fetch", f"--models={tmp_path}", f"--model={model}", f"--codec={codec}"]
+        command = ["fetch", f"--models={tmp_path}", f"--model={model}", f"--codec={codec_folder}"]
         assert main([*command, f"--part={part}/4"]) == 0
     monkeypatch.setenv("WORKER_MODEL", str(tmp_path / "model"))
     monkeypatch.setenv("WORKER_CODEC", str(tmp_path / "codec"))
@@ -173,17 +181,17 @@ def test_check_speaks_with_what_was_fetched(
     capsys.readouterr()
     assert main(["check"]) == 0
     identity = FolderSource("model", model).identity
-    spoken = capsys.readouterr().out
-    assert spoken.startswith(f"higgs-audio-v2/{identity}+")
-    assert " spoke 1.20 s (stop) in " in spoken
+    line = capsys.readouterr().out
+    assert line.startswith(f"higgs-audio-v2/{identity}+")
+    assert " spoke 1.20 s (stop) in " in line
     assert main(["model-id"]) == 0
-    assert spoken.startswith(capsys.readouterr().out.strip())
+    assert line.startswith(capsys.readouterr().out.strip())
 
 
 def test_check_of_the_draft_engine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The self-test tests whichever engine is set, under that engine's own id."""
+    """The self-test runs the engine that the settings choose, under its model id."""
     monkeypatch.setenv("WORKER_ENGINE", "draft")
     assert main(["check"]) == 0
     assert capsys.readouterr().out.startswith(f"{DRAFT_MODEL} spoke ")
@@ -193,21 +201,21 @@ def test_check_of_the_draft_engine(
 def test_check_fails_with_a_reason(
     broken: str,
     model: Path,
-    codec: Path,
+    codec_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A model that is not there, is cut short, or makes no sound fails the self-test, in one line."""
+    """A missing codec, truncated weights or a silent waveform fail the self-test, with one line."""
     if broken == "silent":
-        shutil.copytree(codec, tmp_path / "codec")
-        codec = tmp_path / "codec"
-        weights = load_file(codec / "model.safetensors")
+        shutil.copytree(codec_folder, tmp_path / "codec")
+        codec_folder = tmp_path / "codec"
+        weights = load_file(codec_folder / "model.safetensors")
         for name in ("weight", "bias"):
             weights[f"acoustic_decoder.conv2.{name}"].zero_()
-        save_file(weights, codec / "model.safetensors", metadata={"format": "pt"})
+        save_file(weights, codec_folder / "model.safetensors", metadata={"format": "pt"})
     elif broken == "absent":
-        codec = tmp_path / "absent"
+        codec_folder = tmp_path / "absent"
     else:
         (tmp_path / "model").mkdir()
         for path in model.iterdir():
@@ -216,7 +224,7 @@ def test_check_fails_with_a_reason(
             (tmp_path / "model" / path.name).write_bytes(content[:kept])
         model = tmp_path / "model"
     monkeypatch.setenv("WORKER_MODEL", str(model))
-    monkeypatch.setenv("WORKER_CODEC", str(codec))
+    monkeypatch.setenv("WORKER_CODEC", str(codec_folder))
     monkeypatch.setenv("WORKER_SLOTS", "1")
     assert main(["check"]) == 1
     reason = {"absent": "neither a folder", "truncated": "cannot be loaded", "silent": "silent"}[broken]
@@ -225,15 +233,17 @@ def test_check_fails_with_a_reason(
     assert reason in error
 
 
-def test_pin_writes_what_the_hub_says(model: Path, codec: Path, tmp_path: Path) -> None:
-    """`pin` writes both repositories' newest commits to models.toml and prints the model id."""
+def test_pin_writes_the_hubs_newest_commits(model: Path, codec_folder: Path, tmp_path: Path) -> None:
+    """`pin` writes both repositories' commits to models.toml and prints the model id."""
     published = {
         "bosonai/higgs-audio-v2-generation-3B-base": model,
-        "bosonai/higgs-audio-v2-tokenizer": codec,
+        "bosonai/higgs-audio-v2-tokenizer": codec_folder,
     }
     pins = tmp_path / "models.toml"
     with hub(published) as endpoint:
-        pinned = worker("gpu_worker", "pin", "--file", pins, HF_ENDPOINT=endpoint, HF_HOME=tmp_path / "hf")
+        pinned = run_module(
+            "gpu_worker", "pin", "--file", pins, HF_ENDPOINT=endpoint, HF_HOME=tmp_path / "hf"
+        )
     assert pinned.returncode == 0, pinned.stderr
     written = tomllib.loads(pins.read_text())
     assert {pin["repository"]: pin["revision"] for pin in written.values()} == dict.fromkeys(
@@ -244,15 +254,15 @@ def test_pin_writes_what_the_hub_says(model: Path, codec: Path, tmp_path: Path) 
     assert pinned.stdout == f"higgs-audio-v2/{named}/engine-1\n"
 
 
-def test_pin_refuses_what_the_worker_could_not_load(tmp_path: Path) -> None:
-    """A repository in the original layout, or one that is not there, leaves models.toml as it was."""
+def test_pin_refuses_repositories_that_the_worker_cannot_load(tmp_path: Path) -> None:
+    """A repository in the original layout, or a missing one, leaves models.toml unchanged."""
     old = tmp_path / "old"
     old.mkdir()
     (old / "config.json").write_text('{"model_type": "higgs_audio"}')
     repository = "bosonai/higgs-audio-v2-generation-3B-base"
     for published, named in (({repository: old}, "'higgs_audio'"), ({}, repository)):
         with hub(published) as endpoint:
-            pinned = worker(
+            pinned = run_module(
                 *("gpu_worker", "pin", "--file", tmp_path / "models.toml"),
                 HF_ENDPOINT=endpoint,
                 HF_HOME=tmp_path / "hf",

@@ -1,4 +1,4 @@
-"""A checkpoint's weights as files of nearly equal size, so that no image layer exceeds a registry's limit."""
+"""Splits a checkpoint's weights into files of nearly equal size, so that each fits one image layer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-INDEX = "model.safetensors.index.json"
-_COPY = 1 << 24  # bytes copied at a time
+INDEX_FILE = "model.safetensors.index.json"
+_BLOCK_BYTES = 1 << 24  # copied at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,48 +43,52 @@ def read_tensors(folder: Path) -> list[StoredTensor]:
     return sorted(tensors, key=lambda tensor: (tensor.path.name, tensor.offset))
 
 
-def share(tensors: Sequence[StoredTensor], parts: int) -> list[list[StoredTensor]]:
-    """Deal tensors into `parts` runs of nearly equal size, in order; some are empty if there are few."""
+def split_tensors(tensors: Sequence[StoredTensor], parts: int) -> list[list[StoredTensor]]:
+    """Split tensors into `parts` lists of nearly equal size, in order; a list may be empty."""
     total = sum(tensor.size for tensor in tensors) or 1
-    dealt: list[list[StoredTensor]] = [[] for _ in range(parts)]
-    before = 0
+    shards: list[list[StoredTensor]] = [[] for _ in range(parts)]
+    start = 0
     for tensor in tensors:
-        # By where its middle lies; only an empty tensor at the very end has none before the end.
-        dealt[min((before + tensor.size // 2) * parts // total, parts - 1)].append(tensor)
-        before += tensor.size
-    return dealt
+        # The middle of a tensor decides; min() is for an empty tensor at the very end.
+        shards[min((start + tensor.size // 2) * parts // total, parts - 1)].append(tensor)
+        start += tensor.size
+    return shards
 
 
 def shard_name(part: int, parts: int) -> str:
-    """File name of the `part`-th (from 1) of `parts` files, as transformers writes it."""
+    """File name of shard `part` (from 1) of `parts`, as transformers writes it."""
     return f"model-{part:05}-of-{parts:05}.safetensors"
 
 
 def write_shard(tensors: Sequence[StoredTensor], path: Path) -> None:
-    """Write `tensors` to one safetensors file, copying their bytes as they are."""
+    """Write `tensors` to the safetensors file `path`, their bytes unchanged."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    at = 0
+    offset = 0
     for tensor in tensors:
         header[tensor.name] = {
             "dtype": tensor.dtype,
             "shape": tensor.shape,
-            "data_offsets": [at, at + tensor.size],
+            "data_offsets": [offset, offset + tensor.size],
         }
-        at += tensor.size
+        offset += tensor.size
     encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)  # data begins aligned
+    encoded += b" " * (-len(encoded) % 8)  # the data starts at a multiple of 8 bytes
     with path.open("wb") as out:
         out.write(struct.pack("<Q", len(encoded)) + encoded)
-        for origin, stored in groupby(tensors, key=lambda tensor: tensor.path):
-            with origin.open("rb") as file:
-                for tensor in stored:
+        for source, group in groupby(tensors, key=lambda tensor: tensor.path):
+            with source.open("rb") as file:
+                for tensor in group:
                     _copy(file, out, tensor)
 
 
-def write_index(dealt: Sequence[Sequence[StoredTensor]], path: Path) -> None:
-    """Write which file holds which tensor."""
-    files = {tensor.name: shard_name(part, len(dealt)) for part, run in enumerate(dealt, 1) for tensor in run}
-    total = sum(tensor.size for run in dealt for tensor in run)
+def write_index(shards: Sequence[Sequence[StoredTensor]], path: Path) -> None:
+    """Write to `path` the index of which shard file holds which tensor."""
+    files = {
+        tensor.name: shard_name(part, len(shards))
+        for part, tensors in enumerate(shards, 1)
+        for tensor in tensors
+    }
+    total = sum(tensor.size for tensors in shards for tensor in tensors)
     index = {"metadata": {"total_size": total}, "weight_map": files}
     path.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -93,8 +97,8 @@ def _copy(file: BinaryIO, out: BinaryIO, tensor: StoredTensor) -> None:
     file.seek(tensor.offset)
     left = tensor.size
     while left:
-        block = file.read(min(left, _COPY))
+        block = file.read(min(left, _BLOCK_BYTES))
         if not block:
-            raise OSError(f"{tensor.path} ends within {tensor.name}")
+            raise OSError(f"{tensor.path} ends in the middle of tensor {tensor.name}")
         out.write(block)
         left -= len(block)

@@ -1,7 +1,7 @@
-"""The draft engine: espeak-ng on the CPU behind the same door as the real one.
+"""Draft engine: synthesizes a request with espeak-ng on the CPU.
 
-Real words at a real pace, free, for hearing a script's timing before a GPU is paid. It
-checks a voice sample as the real engine would, and then speaks in its own voice.
+For hearing a script's timing before a GPU is paid. It checks voice samples and context as the
+Higgs engine does, and then speaks in espeak-ng's own voice.
 """
 
 from __future__ import annotations
@@ -35,120 +35,122 @@ from narration.contract import (
 
 FRAME_SAMPLES = SAMPLE_RATE // FRAME_RATE
 DEFAULT_SLOTS = 16
-WORDS_PER_MINUTE = 165  # espeak-ng's count; a narrator's pace on running text
-PACE_STEPS = 2  # words a minute by which a seed may quicken or slow: another take is other bytes
-PATIENCE = 60  # s for one text; two thousand characters take a fifth of a second
-LONGEST = 600  # s of one text; the longest prompt takes a third of it
-RELEASE = SAMPLE_RATE // 50  # samples over which the last sound fades, where espeak-ng ends at once
-SILENCE = SAMPLE_RATE // 10  # samples after it
-FAINTEST = 2.0**-15  # of full scale: the least that 16 bits hold
+WORDS_PER_MINUTE = 165  # as espeak-ng counts; a narrator's pace on running text
+MAX_PACE_CHANGE = 2  # words a minute by which a seed changes the pace, so that another take is another clip
+ESPEAK_TIMEOUT = 60  # s for one text; two thousand characters take a fifth of a second
+MAX_SECONDS = 600  # of one text's speech; the longest prompt takes a third of it
+FADE_SAMPLES = SAMPLE_RATE // 50  # faded at the end, where espeak-ng stops abruptly
+TRAILING_SILENCE = SAMPLE_RATE // 10  # samples appended after the fade
+SMALLEST_16_BIT = 2.0**-15  # of full scale
 
 
 class DraftEngine:
-    """A `Speaker` that speaks each request in a fresh espeak-ng process, a processor's worth at a time."""
+    """An `Engine` that runs each request in an espeak-ng process, as many at once as there are CPUs."""
 
     def __init__(self, *, slots: int = DEFAULT_SLOTS, voice_cache: int = 64) -> None:
         self.model = DRAFT_MODEL
         self.slots = slots
-        self.facts: dict[str, str | int | float | bool] = {"engine": "draft", "device": "cpu"}
+        self.configuration: dict[str, str | int | float | bool] = {"engine": "draft", "device": "cpu"}
         self._processors = asyncio.Semaphore(min(slots, os.cpu_count() or 1))
-        self._known_voices: OrderedDict[str, None] = OrderedDict()
+        self._checked_voices: OrderedDict[str, None] = OrderedDict()
         self._voice_cache = voice_cache
 
-    async def speak(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
-        """Speak `request`; the same request and seed give the same samples."""
+    async def synthesize(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
+        """See `Engine.synthesize`; the same request and seed give the same samples."""
         started = perf_counter()
         await asyncio.to_thread(previous_waveform, request)
         if sample is not None:
             await self._check_voice(request.audio_sha256, sample)
-        voiced = perf_counter()
+        voice_checked = perf_counter()
         async with self._processors:
             admitted = perf_counter()
-            waveform = await _voice(request)
+            waveform = await _synthesize_waveform(request)
         decoded = perf_counter()
-        wanted = -(-waveform.size // FRAME_SAMPLES)
-        frames = min(wanted, request.max_new_tokens)
+        whole_frames = -(-waveform.size // FRAME_SAMPLES)
+        frames = min(whole_frames, request.max_new_tokens)
         return Utterance(
-            waveform=_whole_frames(waveform, frames),
+            waveform=_cut_or_pad(waveform, frames),
             frames=frames,
-            finish_reason="stop" if frames == wanted else "length",
+            finish_reason="stop" if frames == whole_frames else "length",
             seed=request.seed or 0,
-            timings=Timings(queue=admitted - voiced, voice=voiced - started, decode=decoded - admitted),
+            timings=Timings(
+                voice=voice_checked - started, queue=admitted - voice_checked, decode=decoded - admitted
+            ),
         )
 
     async def drain(self) -> None:
-        """Nothing outlives a request here."""
+        """Nothing to do: no work outlives the request it belongs to."""
 
     async def _check_voice(self, sha256: str | None, sample: SampleLoader) -> None:
-        """Load the sample unless one of that digest was found good before."""
-        known = self._known_voices
-        if sha256 is None or sha256 not in known:
+        """Load and thereby check the sample, unless a sample with this digest has passed before."""
+        checked = self._checked_voices
+        if sha256 is None or sha256 not in checked:
             sha256 = (await sample()).sha256
-        known[sha256] = None
-        known.move_to_end(sha256)
-        if len(known) > self._voice_cache:
-            known.popitem(last=False)
+        checked[sha256] = None
+        checked.move_to_end(sha256)
+        if len(checked) > self._voice_cache:
+            checked.popitem(last=False)
 
 
-async def _voice(request: SynthesisRequest) -> Waveform:
-    """The request's words, or the names of its characters where espeak-ng has no sound for them."""
+async def _synthesize_waveform(request: SynthesisRequest) -> Waveform:
+    """The prompt's speech, or its characters' names if espeak-ng has no sound for any of them."""
     text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in request.prompt)
     waveform = await _run_espeak(text, request)
     if not waveform.any():
-        waveform = await _run_espeak(espeak_voice.spelled(text), request)
+        waveform = await _run_espeak(espeak_voice.spell_out(text), request)
     if not waveform.any():
         raise ContractError(ErrorCode.ENGINE_FAILURE, "espeak-ng made no sound of the prompt")
     return waveform
 
 
 async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
-    """Speak `text` in a process of its own, which a cancelled request takes down with it."""
-    pace = WORDS_PER_MINUTE + (request.seed or 0) % (2 * PACE_STEPS + 1) - PACE_STEPS
-    most = LONGEST * espeak_process.RATE
+    """Synthesize `text` in a process of its own, which is killed if the request is cancelled."""
+    pace = WORDS_PER_MINUTE + (request.seed or 0) % (2 * MAX_PACE_CHANGE + 1) - MAX_PACE_CHANGE
+    max_samples = MAX_SECONDS * espeak_process.RATE
     data = Path(espeakng_loader.get_data_path())
-    voice = espeak_voice.voice_of(text)
+    voice = espeak_voice.choose_voice(text)
     process = await asyncio.create_subprocess_exec(
-        # No site-packages and no environment: a fast start, and the same bytes everywhere.
+        # No site-packages and no environment: a fast start, and the same samples everywhere.
         *(sys.executable, "-I", "-S", espeak_process.__file__),
-        *(espeakng_loader.get_library_path(), data.name, voice, str(pace), str(most)),
-        cwd=data.parent,  # espeak-ng holds its data's path in 160 bytes: a relative one always fits
+        *(espeakng_loader.get_library_path(), data.name, voice, str(pace), str(max_samples)),
+        cwd=data.parent,  # espeak-ng keeps its data's path in 160 bytes: a relative path always fits
         env={name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
     )
     try:
-        async with asyncio.timeout(PATIENCE):
-            pcm, complaint = await process.communicate(espeak_voice.readable(text, voice).encode())
+        async with asyncio.timeout(ESPEAK_TIMEOUT):
+            pcm, stderr = await process.communicate(espeak_voice.replace_unreadable(text, voice).encode())
     except TimeoutError:
-        raise ContractError(ErrorCode.ENGINE_FAILURE, f"espeak-ng took over {PATIENCE} s") from None
+        raise ContractError(ErrorCode.ENGINE_FAILURE, f"espeak-ng took over {ESPEAK_TIMEOUT} s") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        reason = complaint.decode(errors="replace").strip().rpartition("\n")[2][:200]
+        reason = stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
         raise ContractError(
             ErrorCode.ENGINE_FAILURE, f"espeak-ng ended with status {process.returncode}: {reason}"
         )
     samples = np.frombuffer(pcm, np.int16).astype(np.float32) / np.float32(32_768)
     if not samples.any():
         return samples
-    return await asyncio.to_thread(_finished, samples)
+    return await asyncio.to_thread(_postprocess, samples)
 
 
-def _finished(samples: Waveform) -> Waveform:
-    """espeak-ng's samples at the contract's rate, with a recording's dynamics and a quiet end."""
+def _postprocess(samples: Waveform) -> Waveform:
+    """espeak-ng's samples at 24 kHz, with a recording's dynamics, a fade and a silent end."""
     waveform = limit_peaks(resample(samples, espeak_process.RATE))
-    # The resampler rings on below what 16 bits hold: faded there, a loud end would still be cut off.
-    heard = np.flatnonzero(np.abs(waveform) >= FAINTEST)
-    waveform = waveform[: heard[-1] + 1 if heard.size else 0]
-    fade = min(RELEASE, waveform.size)
+    # The resampler rings on below 16 bits: a fade placed there would leave the audible end abrupt.
+    audible = np.flatnonzero(np.abs(waveform) >= SMALLEST_16_BIT)
+    waveform = waveform[: audible[-1] + 1 if audible.size else 0]
+    fade = min(FADE_SAMPLES, waveform.size)
     waveform[waveform.size - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
-    return np.pad(waveform, (0, SILENCE))
+    return np.pad(waveform, (0, TRAILING_SILENCE))
 
 
-def _whole_frames(waveform: Waveform, frames: int) -> Waveform:
-    """Cut or padded with silence to `frames` frames."""
-    whole = waveform[: frames * FRAME_SAMPLES]
-    return np.pad(whole, (0, frames * FRAME_SAMPLES - whole.size))
+def _cut_or_pad(waveform: Waveform, frames: int) -> Waveform:
+    """`waveform` cut, or padded with silence, to `frames` frames."""
+    cut = waveform[: frames * FRAME_SAMPLES]
+    return np.pad(cut, (0, frames * FRAME_SAMPLES - cut.size))

@@ -1,4 +1,4 @@
-"""How espeak-ng is to read a text: by which voice, and what in place of what that voice cannot read."""
+"""Chooses espeak-ng's voice for a text, and replaces characters that the voice cannot read."""
 
 from __future__ import annotations
 
@@ -22,38 +22,39 @@ VOICES = {
     "TELUGU": "te",
     "THAI": "th",
 }
-"""The first word of a letter's Unicode name -> espeak-ng's voice."""
+"""espeak-ng's voice for a script, by the first word of its letters' Unicode names."""
 
 MORAE = "あいうえおかきくけこさしすせそ"
-"""Sounds of one length. A Chinese character in Japanese gets two of them, as many as it has on average."""
+"""Japanese syllables of equal length. A Chinese character in Japanese gets two, the average."""
 
 
-def voice_of(text: str) -> str:
-    """espeak-ng's voice for the script that most of the letters are of; Latin is read as English.
+def choose_voice(text: str) -> str:
+    """espeak-ng's voice for the script of most letters in `text`; Latin letters get the English voice.
 
-    An English voice spells other scripts letter by letter, at many times a speaker's pace.
+    An English voice would spell other scripts letter by letter, many times slower than a speaker.
     """
     scripts = Counter(unicodedata.name(c, "").partition(" ")[0] for c in text if c.isalpha())
     if scripts["HIRAGANA"] + scripts["KATAKANA"]:
-        return JAPANESE  # which is written with Chinese characters too
+        return JAPANESE  # first, since Japanese is written with Chinese characters too
     return VOICES.get(scripts.most_common(1)[0][0], LATIN) if scripts else LATIN
 
 
-def readable(text: str, voice: str) -> str:
-    """`text` with sounds in place of what `voice` would not read but describe.
+def replace_unreadable(text: str, voice: str) -> str:
+    """`text` with syllables in place of characters that `voice` would describe instead of read.
 
-    espeak-ng's Japanese knows no Chinese character, and says so of each at three times a speaker's
-    pace. Sounds of its own in its place keep the time, which is what a draft is for, not the word.
+    espeak-ng's Japanese voice knows no Chinese characters and announces each as one, which takes
+    three times as long as reading it. Two syllables keep the duration, which a draft is for, but
+    not the word.
     """
-    return "".join(map(_sounds, text)) if voice == JAPANESE else text
+    return "".join(map(_to_syllables, text)) if voice == JAPANESE else text
 
 
-def spelled(text: str) -> str:
-    """Each visible character by its Unicode name: "→" is "rightwards arrow"."""
+def spell_out(text: str) -> str:
+    """The Unicode names of all visible characters: "→" becomes "rightwards arrow"."""
     return ", ".join(unicodedata.name(c, "unnamed character").lower() for c in text if not c.isspace())
 
 
-def _sounds(character: str) -> str:
+def _to_syllables(character: str) -> str:
     if not unicodedata.name(character, "").startswith(("CJK", "IDEOGRAPHIC ITERATION")):
         return character
     first, second = divmod(ord(character), len(MORAE))

@@ -1,4 +1,4 @@
-"""The codec: a voice sample to codes, codes to a waveform."""
+"""Codec: a voice sample's waveform to codes, a clip's codes to a waveform."""
 
 from __future__ import annotations
 
@@ -19,58 +19,58 @@ from safetensors import SafetensorError
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.engine_protocol import Waveform
 from gpu_worker.higgs.delay_pattern import BEGIN, CODEBOOKS, Codes
-from gpu_worker.higgs.torchaudio_shim import in_place_of_torchaudio
+from gpu_worker.higgs.torchaudio_shim import torchaudio_stub
 from narration.contract import FRAME_RATE, SAMPLE_RATE
 
-CODES = BEGIN  # of one codebook; the model's begin and end codes come after
-HOP = SAMPLE_RATE // FRAME_RATE  # samples in one frame
+CODEC_CODES = BEGIN  # in one codebook; the model's begin and end codes have the next two numbers
+FRAME_SAMPLES = SAMPLE_RATE // FRAME_RATE
 
-MARGIN = 10  # frames; what a sample depends on lies within ten frames of its own, never further
-WINDOW = 64 + 2 * MARGIN  # frames decoded at a time
-BATCH = 16  # windows decoded together; bounds the memory, not the result
+MARGIN_FRAMES = 10  # a sample depends on the frames within ten of its own, and on no others
+WINDOW_FRAMES = 64 + 2 * MARGIN_FRAMES  # decoded at a time
+WINDOWS_PER_BATCH = 16  # decoded together; limits the memory and changes no sample
 
-# Buffers that only training reads; checkpoints may leave them out.
+# Buffers that only training reads; a checkpoint may lack them.
 _TRAINING_ONLY = (".inited", ".cluster_size", ".embed_avg")
 
 
 def tokenizer_classes() -> tuple[Any, Any]:
-    """Configuration and model class of the codec in transformers."""
-    # Imported first and outside: what it finds out about torchaudio, it remembers.
-    import transformers.audio_utils  # noqa: F401, PLC0415  # seconds of import, only where a codec is loaded
+    """The codec's configuration class and model class in transformers."""
+    # Imported before the stub is in place: it remembers whether torchaudio is installed.
+    import transformers.audio_utils  # noqa: F401, PLC0415 -- takes seconds, and only a codec needs it
 
     package = "transformers.models.higgs_audio_v2_tokenizer"
-    with in_place_of_torchaudio():
-        # By their full names: the package itself would refuse them where torchaudio is not installed.
+    with torchaudio_stub():
+        # By module name: the package refuses these classes where torchaudio is not installed.
         configuration = import_module(f"{package}.configuration_higgs_audio_v2_tokenizer")
         modeling = import_module(f"{package}.modeling_higgs_audio_v2_tokenizer")
     return configuration.HiggsAudioV2TokenizerConfig, modeling.HiggsAudioV2TokenizerModel
 
 
 class Codec:
-    """Higgs Audio V2's codec on one device, in single precision throughout.
+    """Higgs Audio V2's codec on one device, in float32.
 
-    Codes are nearest neighbours: half precision, or TF32's ten bits of mantissa, would flip some.
-    Its work goes to a CUDA stream of its own, so that it never queues behind the decode loop.
-    Not safe for use by several threads at once.
+    Encoding chooses the nearest code: half precision or TF32 would choose others. The codec has
+    its own CUDA stream, so that it does not queue behind the decode steps. Not safe for use by
+    several threads at once.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self._model = model
         self._device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._cuda_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     @classmethod
     def load(cls, folder: Path, device: str | torch.device) -> Codec:
         """Load the checkpoint in `folder`.
 
-        Raises `ModelError` if it cannot be read or is not the codec this worker is built for:
-        24 kHz, frames of 960 samples, 8 codebooks of 1024 codes.
+        Raises `ModelError` if it cannot be read or is not the codec that this worker is built
+        for: 24 kHz, frames of 960 samples, 8 codebooks of 1024 codes.
         """
         device = torch.device(device)
         config_class, model_class = tokenizer_classes()
         try:
             config = config_class.from_pretrained(folder, local_files_only=True)
-            _check(config, folder)
+            _check_config(config, folder)
             model, report = model_class.from_pretrained(
                 folder,
                 config=config,
@@ -89,13 +89,15 @@ class Codec:
         return cls(model.eval().to(device), device)
 
     def encode(self, waveform: Waveform) -> Codes:
-        """Codes of one voice sample: `[samples]` at 24 kHz to `[8, frames]`.
+        """Codes `[8, frames]` of one voice sample `[samples]` at 24 kHz.
 
-        One sample at a time and unpadded: the encoder normalises and attends over the whole
-        clip, so padding or cutting would change every code.
+        One sample at a time and without padding: the encoder normalizes and attends over the whole
+        sample, so padding would change every code. Raises `ValueError` for less than one frame.
         """
-        if waveform.ndim != 1 or len(waveform) < HOP:
-            raise ValueError(f"a voice sample is mono and at least {HOP} samples, not {waveform.shape}")
+        if waveform.ndim != 1 or len(waveform) < FRAME_SAMPLES:
+            raise ValueError(
+                f"a voice sample is mono and at least {FRAME_SAMPLES} samples, not {waveform.shape}"
+            )
         with torch.inference_mode(), self._on_stream():
             samples = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32)).to(self._device)
             codes = self._model.encode(samples[None, None], return_dict=False)
@@ -103,27 +105,27 @@ class Codec:
         return encoded
 
     def decode(self, clips: Sequence[Codes]) -> list[Waveform]:
-        """Waveform of each clip: `[8, frames]` to exactly `[960 * frames]`, not yet clipped to [-1, 1].
+        """Waveform `[960 * frames]` of each clip's codes `[8, frames]`, not clipped to [-1, 1].
 
-        Each clip is cut into windows of one shape with the context a sample depends on, and
-        windows of all clips are decoded together: the same waveform as decoding it whole.
+        Each clip is cut into windows of one shape, with the margin that its samples depend on, and
+        the windows of all clips are decoded in batches. The waveform equals that of decoding the
+        clip whole. Raises `ValueError` for codes of another shape or range.
         """
         for codes in clips:
             if codes.ndim != 2 or len(codes) != CODEBOOKS:
                 raise ValueError(f"a clip's codes are [{CODEBOOKS}, frames], not {codes.shape}")
-            if codes.size and not (codes.min() >= 0 and codes.max() < CODES):
-                raise ValueError(f"a code lies outside 0..{CODES - 1}")
-        waveforms = [np.empty(HOP * codes.shape[1], dtype=np.float32) for codes in clips]
-        cuts = [window for row, codes in enumerate(clips) for window in windows(row, codes.shape[1])]
-        for batch in _batches(cuts):
-            stacked = np.stack([clips[window.row][:, window.start : window.stop] for window in batch])
+            if codes.size and not (codes.min() >= 0 and codes.max() < CODEC_CODES):
+                raise ValueError(f"a code lies outside 0..{CODEC_CODES - 1}")
+        waveforms = [np.empty(FRAME_SAMPLES * codes.shape[1], dtype=np.float32) for codes in clips]
+        windows = [window for clip, codes in enumerate(clips) for window in cut_windows(clip, codes.shape[1])]
+        for batch in _batches(windows):
+            stacked = np.stack([clips[window.clip][:, window.start : window.stop] for window in batch])
             for window, samples in zip(batch, self._decode(stacked), strict=True):
-                kept = samples[HOP * (window.first - window.start) : HOP * (window.last - window.start)]
-                waveforms[window.row][HOP * window.first : HOP * window.last] = kept
+                waveforms[window.clip][window.kept_samples] = samples[window.kept_in_window]
         return waveforms
 
     def _decode(self, codes: Codes) -> NDArray[np.float32]:
-        """Decode whole what is given: `[rows, 8, frames]` to `[rows, 960 * frames]`."""
+        """Decode `codes` [batch, 8, frames] without windows: `[batch, 960 * frames]`."""
         with torch.inference_mode(), self._on_stream():
             on_device = torch.from_numpy(codes).to(self._device, torch.long)
             waveforms = self._model.decode(on_device, return_dict=False)
@@ -131,14 +133,14 @@ class Codec:
         return decoded
 
     def _on_stream(self) -> Any:
-        return torch.cuda.stream(self._stream) if self._stream else nullcontext()
+        return torch.cuda.stream(self._cuda_stream) if self._cuda_stream else nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
-class CodecWindow:
-    """Frames `start` to `stop` of clip `row`, decoded to keep those from `first` to `last`."""
+class DecodeWindow:
+    """Frames `start` to `stop` of clip number `clip` are decoded; those from `first` to `last` are kept."""
 
-    row: int
+    clip: int
     start: int
     stop: int
     first: int
@@ -146,44 +148,54 @@ class CodecWindow:
 
     @property
     def frames(self) -> int:
-        """Length of what is decoded."""
+        """Number of frames decoded."""
         return self.stop - self.start
 
+    @property
+    def kept_samples(self) -> slice:
+        """The kept samples' place in the clip."""
+        return slice(FRAME_SAMPLES * self.first, FRAME_SAMPLES * self.last)
 
-def windows(row: int, frames: int) -> list[CodecWindow]:
-    """Cut a clip for decoding; what the windows keep adjoins and covers the clip.
+    @property
+    def kept_in_window(self) -> slice:
+        """The kept samples' place in the window."""
+        return slice(FRAME_SAMPLES * (self.first - self.start), FRAME_SAMPLES * (self.last - self.start))
 
-    Every window is `WINDOW` frames, the last shifted back to end where the clip does, since a
-    padded end would be heard; a clip shorter than a window is one window of its own length.
+
+def cut_windows(clip: int, frames: int) -> list[DecodeWindow]:
+    """Windows that cover a clip; the parts they keep adjoin from its first frame to its last.
+
+    Every window is `WINDOW_FRAMES` long. The last one is shifted back to end with the clip, since
+    padding at the end would be audible; a clip shorter than a window is one window of its length.
     """
-    cuts = []
+    windows = []
     kept = 0
     while kept < frames:
-        start = max(min(kept - MARGIN, frames - WINDOW), 0)
-        stop = min(start + WINDOW, frames)
-        last = frames if stop == frames else stop - MARGIN
-        cuts.append(CodecWindow(row, start, stop, kept, last))
+        start = max(min(kept - MARGIN_FRAMES, frames - WINDOW_FRAMES), 0)
+        stop = min(start + WINDOW_FRAMES, frames)
+        last = frames if stop == frames else stop - MARGIN_FRAMES
+        windows.append(DecodeWindow(clip, start, stop, kept, last))
         kept = last
-    return cuts
+    return windows
 
 
-def _batches(cuts: list[CodecWindow]) -> Iterator[list[CodecWindow]]:
-    """At most `BATCH` windows of one length at a time."""
+def _batches(windows: list[DecodeWindow]) -> Iterator[list[DecodeWindow]]:
+    """Batches of at most `WINDOWS_PER_BATCH` windows of equal length."""
     length = attrgetter("frames")
-    for _, alike in groupby(sorted(cuts, key=length), key=length):
-        together = list(alike)
-        for at in range(0, len(together), BATCH):
-            yield together[at : at + BATCH]
+    for _, group in groupby(sorted(windows, key=length), key=length):
+        equal = list(group)
+        for start in range(0, len(equal), WINDOWS_PER_BATCH):
+            yield equal[start : start + WINDOWS_PER_BATCH]
 
 
-def _check(config: Any, folder: Path) -> None:
-    """Refuse a configuration that the engine's constants do not describe."""
-    for name, found, needed in (
+def _check_config(config: Any, folder: Path) -> None:
+    """Raise `ModelError` if the configuration differs from the engine's constants."""
+    for name, value, needed in (
         ("sample rate", config.sample_rate, SAMPLE_RATE),
-        ("samples per frame", config.hop_length, HOP),
+        ("samples per frame", config.hop_length, FRAME_SAMPLES),
         ("frames per second", config.frame_rate, FRAME_RATE),
         ("codebooks", config.num_quantizers, CODEBOOKS),
-        ("codebook size", config.codebook_size, CODES),
+        ("codebook size", config.codebook_size, CODEC_CODES),
     ):
-        if found != needed:
-            raise ModelError(f"the codec in {folder} has {name} {found}; this worker needs {needed}")
+        if value != needed:
+            raise ModelError(f"the codec in {folder} has {name} {value}; this worker needs {needed}")

@@ -1,4 +1,4 @@
-"""Vocoder: the codec on a thread of its own, so that the decode loop never waits for it."""
+"""Codec thread: encodes and decodes on its own thread, so that the step loop never waits for the codec."""
 
 from __future__ import annotations
 
@@ -13,43 +13,47 @@ from gpu_worker.engine_protocol import Waveform
 from gpu_worker.higgs.codec import Codec
 from gpu_worker.higgs.delay_pattern import Codes
 
-_Clip = tuple[Codes, "Future[Waveform]"]
+_Decoding = tuple[Codes, "Future[Waveform]"]
 
 
 class CodecThread:
-    """One codec and its thread. Clips that end while another is being decoded are decoded together."""
+    """Runs one codec on one thread. Clips that arrive during a decoding are decoded together after it."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="codec")
-        self._waiting: deque[_Clip] = deque()
+        self._waiting: deque[_Decoding] = deque()
 
     async def encode(self, waveform: Waveform) -> Codes:
-        """Codes of a voice sample, `[8, frames]`."""
+        """Codes `[8, frames]` of a voice sample [samples]; raises what `Codec.encode` raises."""
         return await asyncio.wrap_future(self._thread.submit(self._codec.encode, waveform))
 
     async def decode(self, codes: Codes) -> Waveform:
-        """Waveform of a clip, within [-1, 1]."""
-        clip: Future[Waveform] = Future()
-        self._waiting.append((codes, clip))
+        """Waveform [960 frames] of a clip's codes [8, frames], clipped to [-1, 1].
+
+        Raises `torch.OutOfMemoryError` if the clip does not fit even alone, else what
+        `Codec.decode` raises.
+        """
+        future: Future[Waveform] = Future()
+        self._waiting.append((codes, future))
         self._thread.submit(self._decode_waiting)
-        return await asyncio.wrap_future(clip)
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """Finish what was asked and end the thread."""
+        """Finish the submitted work and end the thread."""
         self._thread.shutdown(wait=True)
 
     def _decode_waiting(self) -> None:
-        clips: list[_Clip] = []
+        clips: list[_Decoding] = []
         while self._waiting:
-            codes, clip = self._waiting.popleft()
-            if clip.set_running_or_notify_cancel():
-                clips.append((codes, clip))
+            codes, future = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                clips.append((codes, future))
         if clips:
-            self._settle(clips)
+            self._decode_together(clips)
 
-    def _settle(self, clips: list[_Clip]) -> None:
-        """Give every clip its waveform or the reason why not: this thread outlives any failure."""
+    def _decode_together(self, clips: list[_Decoding]) -> None:
+        """Resolve each clip's future to its waveform or to the exception; never raises."""
         try:
             waveforms = self._codec.decode([codes for codes, _ in clips])
         except torch.OutOfMemoryError as error:
@@ -57,11 +61,11 @@ class CodecThread:
             if len(clips) == 1:
                 clips[0][1].set_exception(error)
                 return
-            for clip in clips:  # too many together; each alone may do
-                self._settle([clip])
-        except Exception as error:  # noqa: BLE001  # whatever it was, whoever asked is told
-            for _, waveform in clips:
-                waveform.set_exception(error)
+            for clip in clips:  # one clip at a time needs less memory
+                self._decode_together([clip])
+        except Exception as error:  # noqa: BLE001 -- every exception goes to the requests that wait
+            for _, future in clips:
+                future.set_exception(error)
         else:
-            for (_, waveform), samples in zip(clips, waveforms, strict=True):
-                waveform.set_result(np.clip(samples, -1, 1))
+            for (_, future), waveform in zip(clips, waveforms, strict=True):
+                future.set_result(np.clip(waveform, -1, 1))

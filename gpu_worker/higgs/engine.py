@@ -1,6 +1,6 @@
-"""The engine: Higgs Audio V2 speaking many chunks at a time, behind the `Speaker` protocol.
+"""Higgs engine: synthesizes many requests at a time with Higgs Audio V2, behind the `Engine` protocol.
 
-Requests come and go on the event loop; one thread steps the model; another has the codec.
+Requests arrive on the event loop; the step loop's thread runs the model, another thread the codec.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +20,17 @@ import transformers
 
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.engine_protocol import SampleLoader, Utterance
-from gpu_worker.higgs.codec import WINDOW, Codec
+from gpu_worker.higgs.codec import WINDOW_FRAMES, Codec
 from gpu_worker.higgs.codec_thread import CodecThread
 from gpu_worker.higgs.decoder import Decoder
 from gpu_worker.higgs.delay_pattern import CODEBOOKS, MIN_STEPS, Codes, undelay
 from gpu_worker.higgs.load_model import load_language_model
 from gpu_worker.higgs.model_runner import ModelRunner
-from gpu_worker.higgs.prompt import PromptBuilder, Turn
-from gpu_worker.higgs.request_builder import RequestBuilder
+from gpu_worker.higgs.prompt import EncodedSpeech, PromptBuilder
 from gpu_worker.higgs.sampler import Sampling
+from gpu_worker.higgs.scheduler import Scheduler
 from gpu_worker.higgs.sequence import Sequence
+from gpu_worker.higgs.sequence_builder import SequenceBuilder
 from gpu_worker.higgs.step_loop import StepLoop
 from narration.contract import SAMPLE_RATE, ContractError, ErrorCode, SynthesisRequest, Timings
 
@@ -39,20 +39,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Sizes, all of them fixed when the engine loads.
+    """Sizes that are fixed when the engine loads.
 
-    A slot holds one request's prompt, voice and speech, in tokens; 25 are a second of audio.
+    A slot holds the tokens of one request: prompt, voice and speech, 25 for a second of audio.
     """
 
     slots: int
     slot_length: int
-    prefix_cache_bytes: int  # of the device's memory; a voice of 30 s takes 100 MB
-    voices: int  # encoded voice samples kept, of some 11 kB each
+    prefix_cache_bytes: int  # of device memory; the prefix of a voice sample of 30 s takes 100 MB
+    voices: int  # encoded voice samples kept, about 11 kB each
+    launches_ahead: int | None = None  # see `StepLoop`; None: 1 on a CUDA device, 0 on the CPU
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Spoken:
-    """An utterance and what it was made from: `codes` [8, frames], and the prompt's token ids."""
+class TracedUtterance:
+    """An utterance with its `codes` [8, frames] and the token ids of its prompt."""
 
     utterance: Utterance
     codes: Codes
@@ -60,16 +61,20 @@ class Spoken:
 
 
 def exit_process(error: BaseException) -> None:
-    """End the process with status 1, now: the platform then starts a worker on a sound device."""
+    """End the process at once with status 1, so that RunPod starts a worker on a working device."""
     log.critical("the device or the engine is lost (%s): exiting", type(error).__name__)
     os._exit(1)
 
 
 class HiggsEngine:
-    """A `Speaker`. Load it with `HiggsEngine.load`; it has then spoken once, to warm up."""
+    """An `Engine` made of its parts; `HiggsEngine.load` makes the parts from checkpoints.
+
+    The constructor synthesizes once, to warm up, and starts the step loop.
+    """
 
     def __init__(
         self,
+        scheduler: Scheduler,
         runner: ModelRunner,
         prompts: PromptBuilder,
         codec: Codec,
@@ -79,25 +84,28 @@ class HiggsEngine:
         on_fatal: Callable[[BaseException], None] = exit_process,
     ) -> None:
         self.model = model
-        self.slots = options.slots
-        self.facts: dict[str, str | int | float | bool] = {
+        self.slots = scheduler.slots
+        self.configuration: dict[str, str | int | float | bool] = {
             "engine": "higgs",
-            **runner.facts,
-            "slots": options.slots,
+            **runner.configuration,
+            "slots": scheduler.slots,
             "slot_length": options.slot_length,
             "torch": str(torch.__version__),
             "transformers": transformers.__version__,
         }
-        self._vocoder = CodecThread(codec)
-        self._preparer = RequestBuilder(
-            prompts, self._vocoder, slot_length=options.slot_length, voices=options.voices
+        ahead = options.launches_ahead
+        if ahead is None:
+            ahead = 1 if runner.device.type == "cuda" else 0
+        self._step_loop = StepLoop(scheduler, runner, launches_ahead=ahead, on_fatal=on_fatal)
+        self._codec = CodecThread(codec)
+        self._sequences = SequenceBuilder(
+            prompts, self._codec, slot_length=options.slot_length, voices=options.voices
         )
         self._on_fatal = on_fatal
-        self._loop = StepLoop(runner, slots=options.slots, on_fatal=on_fatal)
         self._draining = False
-        self._speaking = 0
+        self._in_progress = 0
         self._warm_up(runner, prompts, codec)
-        self._loop.start()
+        self._step_loop.start()
 
     @classmethod
     def load(
@@ -110,13 +118,14 @@ class HiggsEngine:
         options: EngineOptions,
         on_fatal: Callable[[BaseException], None] = exit_process,
     ) -> HiggsEngine:
-        """Load both checkpoints on `device` ("cuda" or "cpu") and warm up; `model` is the id to answer for.
+        """Load both checkpoints on `device` ("cuda" or "cpu"); `model` is the engine's model id.
 
-        Raises `ModelError` for checkpoints that cannot be served, and for slots that do not fit.
+        Raises `ModelError` for checkpoints that cannot be loaded, and for slots that do not fit
+        into the device's memory.
         """
-        transformers.utils.logging.disable_progress_bar()  # a log is no terminal
-        where = torch.device(device)
-        language_model = load_language_model(model_folder, where)
+        transformers.utils.logging.disable_progress_bar()  # progress bars fill a log file with lines
+        target = torch.device(device)
+        language_model = load_language_model(model_folder, target)
         config = language_model.config
         prompts = PromptBuilder.load(
             model_folder,
@@ -124,92 +133,87 @@ class HiggsEngine:
             audio_delay_token_id=config.audio_delay_token_id,
         )
         try:
-            codec = Codec.load(codec_folder, where)
+            codec = Codec.load(codec_folder, target)
             runner = ModelRunner(
-                Decoder(language_model, device=where, max_positions=options.slot_length),
+                Decoder(language_model, device=target, max_positions=options.slot_length),
                 slots=options.slots,
                 slot_length=options.slot_length,
                 prefix_bytes=options.prefix_cache_bytes,
             )
-            return cls(runner, prompts, codec, model=model, options=options, on_fatal=on_fatal)
+            scheduler = Scheduler(options.slots)
+            return cls(scheduler, runner, prompts, codec, model=model, options=options, on_fatal=on_fatal)
         except (torch.OutOfMemoryError, ContractError) as error:
             size = f"{options.slots} slots of {options.slot_length} tokens"
             raise ModelError(f"{size} do not fit into the memory of {device}: set fewer slots") from error
 
-    async def speak(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
-        """See `Speaker.speak`."""
-        return (await self.say(request, sample)).utterance
+    async def synthesize(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
+        """See `Engine.synthesize`."""
+        return (await self.synthesize_traced(request, sample)).utterance
 
-    async def say(self, request: SynthesisRequest, sample: SampleLoader | None) -> Spoken:
-        """Speak `request`, and tell the codes and the prompt too. Raises and cancels as `speak` does."""
+    async def synthesize_traced(
+        self, request: SynthesisRequest, sample: SampleLoader | None
+    ) -> TracedUtterance:
+        """As `synthesize`, with the codes and the prompt's token ids."""
         if self._draining:
             raise ContractError(ErrorCode.SHUTTING_DOWN, "the worker is shutting down")
-        self._speaking += 1
+        self._in_progress += 1
         try:
-            return await self._say(request, sample)
+            return await self._synthesize(request, sample)
         except torch.OutOfMemoryError:
             raise ContractError(ErrorCode.OUT_OF_MEMORY, "the worker ran out of device memory") from None
         except torch.AcceleratorError as error:
             self._on_fatal(error)
             raise ContractError(ErrorCode.ENGINE_FAILURE, "the worker's device failed") from None
         finally:
-            self._speaking -= 1
+            self._in_progress -= 1
 
     async def drain(self) -> None:
-        """See `Speaker.drain`."""
+        """See `Engine.drain`."""
         self._draining = True
-        while self._speaking:  # noqa: ASYNC110  # RunPod's event loop, in which they speak, may not be this one
+        while self._in_progress:  # noqa: ASYNC110 -- the requests may run on another event loop: RunPod's
             await asyncio.sleep(0.01)
-        await asyncio.to_thread(self._loop.stop)
-        await asyncio.to_thread(self._vocoder.close)
+        await asyncio.to_thread(self._step_loop.stop)
+        await asyncio.to_thread(self._codec.close)
 
-    async def _say(self, request: SynthesisRequest, sample: SampleLoader | None) -> Spoken:
+    async def _synthesize(self, request: SynthesisRequest, sample: SampleLoader | None) -> TracedUtterance:
         began = perf_counter()
-        prompt, steps = await self._preparer.prepare(request, sample)
-        sampling = _sampling(request)
-        sequence = Sequence(prompt, sampling, steps)
-        self._loop.submit(sequence)
-        pending = await asyncio.wrap_future(sequence.outcome)
-        codes, ended = undelay(await asyncio.to_thread(pending.get))
+        sequence = await self._sequences.build(request, sample)
+        self._step_loop.submit(sequence)
+        stream = await asyncio.wrap_future(sequence.future)
+        codes, ended = undelay(await asyncio.to_thread(stream.get))
         if codes.shape[1] == 0:
             raise ContractError(ErrorCode.ENGINE_FAILURE, "the model ended the clip before its first frame")
-        decoding = perf_counter()
-        waveform = await self._vocoder.decode(codes)
-        done = perf_counter()
-        prefill = sequence.prefill.seconds()
-        timings = Timings(
-            voice=sequence.queued_at - began,
-            queue=sequence.admitted_at - sequence.queued_at,
-            prefill=prefill,
-            decode=max(0.0, decoding - sequence.admitted_at - prefill),
-            codec=done - decoding,
-            total=done - began,
-        )
+        decoded = perf_counter()
+        waveform = await self._codec.decode(codes)
         reason: Literal["stop", "length"] = "stop" if ended else "length"
-        utterance = Utterance(waveform, codes.shape[1], reason, sampling.seed, timings)
-        return Spoken(utterance, codes, prompt.ids)
+        timings = _timings(sequence, began=began, decoded=decoded, done=perf_counter())
+        utterance = Utterance(waveform, codes.shape[1], reason, sequence.sampling.seed, timings)
+        return TracedUtterance(utterance, codes, sequence.prompt.ids)
 
     def _warm_up(self, runner: ModelRunner, prompts: PromptBuilder, codec: Codec) -> None:
-        """Speak once in a cloned voice: libraries load their kernels now, not in somebody's request."""
+        """Synthesize in a cloned voice, so that libraries load their kernels before the first request."""
         began = perf_counter()
         if runner.device.type == "cuda":
             runner.capture()
         noise = np.random.default_rng(0).normal(scale=0.1, size=SAMPLE_RATE).astype(np.float32)
-        voice = Turn("One, two, three.", codec.encode(noise))
+        voice = EncodedSpeech("One, two, three.", codec.encode(noise))
         prompt = prompts.build("Hello.", system="", voice=voice, previous=voice)
         greedy = Sampling(temperature=0, top_k=1, top_p=1, seed=0, ras_window=0, ras_repeats=0)
-        self._loop.speak(Sequence(prompt, greedy, MIN_STEPS))
-        runner.forget_prefixes()
-        codec.decode([np.zeros((CODEBOOKS, WINDOW), dtype=np.int16)])
-        log.info("warm after %.1f s", perf_counter() - began)
+        self._step_loop.run_to_end(Sequence(prompt, greedy, MIN_STEPS))
+        runner.clear_prefixes()
+        codec.decode([np.zeros((CODEBOOKS, WINDOW_FRAMES), dtype=np.int16)])
+        log.info("warmed up in %.1f s", perf_counter() - began)
 
 
-def _sampling(request: SynthesisRequest) -> Sampling:
-    return Sampling(
-        temperature=request.temperature,
-        top_k=request.top_k,
-        top_p=request.top_p,
-        seed=secrets.randbits(32) if request.seed is None else request.seed,
-        ras_window=request.ras_win_len,
-        ras_repeats=request.ras_win_max_num_repeat,
+def _timings(sequence: Sequence, *, began: float, decoded: float, done: float) -> Timings:
+    """Seconds of a request's stages, from points in time by `perf_counter`."""
+    assert sequence.prefill_timer is not None, "a finished sequence was prefilled"
+    prefill = sequence.prefill_timer.seconds()
+    return Timings(
+        voice=sequence.queued_at - began,
+        queue=sequence.admitted_at - sequence.queued_at,
+        prefill=prefill,
+        decode=max(0.0, decoded - sequence.admitted_at - prefill),
+        codec=done - decoded,
+        total=done - began,
     )

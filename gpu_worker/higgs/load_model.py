@@ -1,4 +1,4 @@
-"""Checkpoint: the language model from a local folder, checked before any of it is trusted."""
+"""Loads the language model's checkpoint from a local folder, and checks its configuration and weights."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import torch
 from safetensors import SafetensorError
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 
-from gpu_worker.checkpoints.source import ModelError, checked
+from gpu_worker.checkpoints.source import ModelError, require_architecture
 from gpu_worker.higgs.delay_pattern import BEGIN, CODEBOOK_SIZE, CODEBOOKS, END
 
 
 def load_language_model(folder: Path, device: torch.device) -> Any:
-    """Load transformers' model from `folder` to the host: bfloat16 for a CUDA device, float32 for the CPU.
+    """Load transformers' model into host memory: bfloat16 for a CUDA device, float32 for the CPU.
 
-    The text head, which speech never reads, is left out. Raises `ModelError` if the checkpoint
-    cannot be read or is not the one this worker is built for.
+    The text head is not loaded, since synthesis never reads it. Raises `ModelError` if the
+    checkpoint cannot be read or is not of the architecture that this worker is built for.
     """
-    checked("model", folder)  # transformers takes its defaults for a configuration that is not there
+    require_architecture("model", folder)  # without a config.json transformers would use its defaults
     try:
         config = HiggsAudioV2Config.from_pretrained(folder, local_files_only=True)
         check_config(config, folder)
         model, report = HiggsAudioV2ForConditionalGeneration.from_pretrained(
             folder,
             config=config,
-            # Given here and not by a cast afterwards, which would take the rotary frequencies along.
+            # Set here: a later cast of the model would also cast the rotary frequencies.
             dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
             local_files_only=True,
             use_safetensors=True,
@@ -41,8 +41,8 @@ def load_language_model(folder: Path, device: torch.device) -> Any:
 
 
 def check_config(config: Any, folder: Path) -> None:
-    """Raise `ModelError` for a configuration that the engine's constants do not describe."""
-    for name, found, needed in (
+    """Raise `ModelError` if the configuration differs from the engine's constants."""
+    for name, value, needed in (
         ("codebooks", config.num_codebooks, CODEBOOKS),
         ("codes per codebook", config.codebook_size, CODEBOOK_SIZE),
         ("stream begin code", config.audio_stream_bos_id, BEGIN),
@@ -51,5 +51,5 @@ def check_config(config: Any, folder: Path) -> None:
         ("attention bias", config.attention_bias, False),
         ("feed-forward bias", config.mlp_bias, False),
     ):
-        if found != needed:
-            raise ModelError(f"the model in {folder} has {name} {found}; this worker needs {needed}")
+        if value != needed:
+            raise ModelError(f"the model in {folder} has {name} {value}; this worker needs {needed}")

@@ -1,187 +1,148 @@
-"""Model runner: the one room that touches the device's model, cache, rows and CUDA graph."""
+"""Model runner: prefill and decode steps on the device; owns the key-value cache and the CUDA graph."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 
-from gpu_worker.higgs.decoder import Decoder, Run
+from gpu_worker.higgs.decoder import Decoder, PrefillPart
+from gpu_worker.higgs.device_queue import DeviceTimer, HostCopy
 from gpu_worker.higgs.prefix_cache import PrefixCache
-from gpu_worker.higgs.prompt import Segment
+from gpu_worker.higgs.prompt import PromptPart
 from gpu_worker.higgs.sequence import Sequence
-from gpu_worker.higgs.slot_state import NEVER, SlotState
+from gpu_worker.higgs.slot_state import NO_END, SlotState
 from narration.contract import MAX_RAS_WINDOW
 
 
-class Pending:
-    """A tensor on its way to the host; `get` waits for it, and for nothing queued after it."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._event = torch.cuda.Event() if tensor.is_cuda else None
-        # A copy on the CPU too: its source is written in place.
-        self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-        self._host.copy_(tensor, non_blocking=True)
-        if self._event is not None:
-            self._event.record()
-
-    def get(self) -> np.ndarray[Any, Any]:
-        """The values as they were when the copy was queued."""
-        if self._event is not None:
-            self._event.synchronize()
-        array: np.ndarray[Any, Any] = self._host.numpy()
-        return array
-
-
-class Stopwatch:
-    """Time that queued work takes, by the device's clock where it has one."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._events = (
-            [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
-        )
-        self._times: list[float] = []
-        self.mark()
-
-    def mark(self) -> None:
-        """Call once, behind the last of the work."""
-        if self._events:
-            self._events[len(self._times)].record()
-        self._times.append(perf_counter())
-
-    def seconds(self) -> float:
-        """Time between beginning and mark; waits for the work."""
-        if not self._events:
-            return self._times[1] - self._times[0]
-        self._events[1].synchronize()
-        return float(self._events[0].elapsed_time(self._events[1])) / 1000
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class StepWindow:
-    """Some steps launched for `sequences`; what they brought can be read later."""
+class LaunchedSteps:
+    """Steps launched for `sequences`, with a copy of all slots' first end codes behind them."""
 
     sequences: tuple[Sequence, ...]
-    first_end: Pending
+    first_end: HostCopy  # [slots]
 
     def first_ends(self) -> list[tuple[Sequence, int]]:
-        """Rows in which an end code has been seen, with its step. Waits for the device."""
+        """The sequences that have an end code, each with its step; waits for the steps."""
         steps = self.first_end.get()
-        return [(s, int(steps[s.slot])) for s in self.sequences if steps[s.slot] < NEVER]
+        return [(s, int(steps[s.slot])) for s in self.sequences if steps[s.slot] < NO_END]
 
 
 class ModelRunner:
-    """Fixed slots over a static cache. Calls only queue work; reading what is `Pending` waits.
+    """Runs the model for a fixed number of slots over a static cache.
 
-    Not safe for use by several threads at once.
+    Methods queue work on the device; only what they return waits for it when it is read. On the
+    CPU the work is done at once. Not safe for use by several threads at once.
     """
 
     def __init__(self, decoder: Decoder, *, slots: int, slot_length: int, prefix_bytes: int) -> None:
         self.device = decoder.device
-        self._decoder = decoder
+        self.decoder = decoder
         with torch.inference_mode():
-            self._cache = decoder.new_cache(slots, slot_length)
-            self._rows = SlotState.empty(slots, slot_length, self.device)
-        self._prefixes = PrefixCache(prefix_bytes)
+            self.cache = decoder.new_cache(slots, slot_length)
+            self.state = SlotState.empty(slots, slot_length, self.device)
+        self.prefixes = PrefixCache(prefix_bytes)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     @property
-    def facts(self) -> dict[str, str]:
-        """Device and number format: the same request repeats its codes only where they are the same."""
+    def configuration(self) -> dict[str, str]:
+        """Device and dtype; a request repeats its codes only on the same ones."""
         cuda = self.device.type == "cuda"
         device = torch.cuda.get_device_name(self.device) if cuda else "cpu"
-        return {"device": device, "dtype": str(self._decoder.dtype).removeprefix("torch.")}
+        return {"device": device, "dtype": str(self.decoder.dtype).removeprefix("torch.")}
 
-    def admit(self, sequence: Sequence) -> Stopwatch:
-        """Prefill `sequence` into its slot.
+    def admit(self, sequence: Sequence) -> DeviceTimer:
+        """Prefill the sequence's prompt into its slot; returns the timer of the prefill.
 
-        The prefix is prefilled apart from the rest whether it is remembered or not, so that
-        remembering it changes nothing but the time it takes.
+        The prefix is always prefilled apart from the suffix, so that a cached prefix changes
+        the duration and no code.
         """
-        watch = Stopwatch(self.device)
+        timer = DeviceTimer(self.device)
         prompt, slot = sequence.prompt, sequence.slot
-        start = prompt.prefix_length
+        prefix_length = prompt.prefix_length
         with torch.inference_mode():
-            row = self._cache[:, slot]
-            known = self._prefixes.get(prompt.prefix_key)
-            if known is None:
-                self._decoder.prefill(self._runs(prompt.prefix), 0, row)
-                self._prefixes.put(prompt.prefix_key, row[:, :start])
+            slot_cache = self.cache[:, slot]
+            cached = self.prefixes.get(prompt.prefix_key)
+            if cached is None:
+                self.decoder.prefill(self._upload_parts(prompt.prefix), 0, slot_cache)
+                self.prefixes.put(prompt.prefix_key, slot_cache[:, :prefix_length])
             else:
-                row[:, :start] = known
-            self._decoder.prefill(self._runs(prompt.own), start, row)
-            self._rows.admit(
+                slot_cache[:, :prefix_length] = cached
+            self.decoder.prefill(self._upload_parts(prompt.suffix), prefix_length, slot_cache)
+            self.state.admit(
                 slot,
-                tokens=len(prompt.ids),
-                cap=sequence.max_steps,
+                prompt_length=len(prompt.ids),
+                max_steps=sequence.max_steps,
                 sampling=sequence.sampling,
-                heard=self._upload(prompt.last_audio(MAX_RAS_WINDOW - 1)),
+                context_codes=self._upload(prompt.context_codes(MAX_RAS_WINDOW - 1)),
             )
-        watch.mark()
-        return watch
+        timer.stop()
+        return timer
 
     def release(self, slot: int) -> None:
-        """Let the row in `slot` stand still until another is admitted there."""
+        """Empty `slot` until another sequence is admitted to it."""
         with torch.inference_mode():
-            self._rows.release(slot)
+            self.state.release(slot)
 
-    def run(self, sequences: Iterable[Sequence], steps: int) -> StepWindow:
-        """Queue `steps` steps of every row; the window is about `sequences`."""
+    def run(self, sequences: Iterable[Sequence], steps: int) -> LaunchedSteps:
+        """Launch `steps` steps of every slot, for the `sequences` that now hold the slots."""
         with torch.inference_mode():
             for _ in range(steps):
                 if self._graph is None:
                     self._step()
                 else:
                     self._graph.replay()
-            return StepWindow(tuple(sequences), Pending(self._rows.first_end))
+            return LaunchedSteps(tuple(sequences), HostCopy(self.state.first_end))
 
-    def stream(self, sequence: Sequence) -> Pending:
-        """Codes that a row which has spoken has made, `[steps, 8]`."""
+    def stream(self, sequence: Sequence) -> HostCopy:
+        """The codes of a finished sequence, `[steps, 8]`."""
         with torch.inference_mode():
-            return Pending(self._rows.stream[sequence.slot, : sequence.last_step])
+            return HostCopy(self.state.stream[sequence.slot, : sequence.steps_needed])
 
     def capture(self) -> None:
-        """Record the step as a CUDA graph, once, before any request.
+        """Record the step as a CUDA graph; call once, before the first request.
 
-        Launched one by one, its hundreds of small operations would take longer than their work.
-        One graph serves all: the step has one shape, and each row's length is read on the device.
+        Launching a step's hundreds of small kernels one by one takes longer than running them.
+        One graph serves every step: its shapes are fixed, and the kernels read each slot's length
+        from the device.
         """
         with torch.inference_mode():
-            aside = torch.cuda.Stream(self.device)
-            aside.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(aside):
-                for _ in range(3):  # libraries choose and load their kernels outside the recording
+            warmup = torch.cuda.Stream(self.device)
+            warmup.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(warmup):
+                for _ in range(3):  # libraries choose and load their kernels before the recording
                     self._step()
-            torch.cuda.current_stream(self.device).wait_stream(aside)
+            torch.cuda.current_stream(self.device).wait_stream(warmup)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._step()
         self._graph = graph
 
-    def forget_prefixes(self) -> None:
-        """Give back the memory of every remembered prefix."""
-        self._prefixes.clear()
+    def clear_prefixes(self) -> None:
+        """Free the device memory of all cached prefixes."""
+        self.prefixes.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _step(self) -> None:
-        """One code of every codebook for every row: no shape, branch or wait depends on the values."""
-        rows = self._rows
-        alive = rows.alive()
-        position = rows.base + rows.step
-        # A row that stands still reads one token of its cache, not all of it.
-        lengths = torch.where(alive, position + 1, 1).to(torch.int32)
-        logits = self._decoder.next_logits(rows.last, position, lengths, self._cache)
-        rows.advance(logits, alive)
+        """One step of every slot; no shape, branch or wait depends on a tensor's values."""
+        state = self.state
+        active = state.active()
+        position = state.prompt_end + state.step
+        # An inactive slot's result is discarded: it reads one token of its cache instead of all.
+        lengths = torch.where(active, position + 1, 1).to(torch.int32)
+        logits = self.decoder.decode(state.last_codes, position, lengths, self.cache)
+        state.advance(logits, active)
 
-    def _runs(self, segments: Iterable[Segment]) -> list[Run]:
+    def _upload_parts(self, parts: Iterable[PromptPart]) -> list[PrefillPart]:
         return [
-            Run(self._upload(s.ids if s.stream is None else s.stream), is_audio=s.stream is not None)
-            for s in segments
+            PrefillPart(
+                self._upload(part.ids if part.stream is None else part.stream), is_audio=part.is_audio
+            )
+            for part in parts
         ]
 
     def _upload(self, array: np.ndarray[Any, Any]) -> torch.Tensor:

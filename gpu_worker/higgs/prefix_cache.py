@@ -1,4 +1,4 @@
-"""Prefix cache: keys and values of the prompts' shared beginnings, one for each voice in use."""
+"""Prefix cache: keys and values of prompt prefixes, one for each voice in use, on the device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class PrefixCache:
-    """Least recently used leaves first; never more than `capacity` bytes of the device's memory."""
+    """Holds at most `capacity` bytes; the prefix that was used longest ago is removed first."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -19,14 +19,14 @@ class PrefixCache:
         return len(self._entries)
 
     def get(self, key: bytes) -> torch.Tensor | None:
-        """What was put under `key`, if it is still there."""
+        """The entry stored under `key`, or None."""
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
         return entry
 
     def put(self, key: bytes, entry: torch.Tensor) -> None:
-        """Remember a copy of `entry` under a new `key`, unless it is larger than the whole cache."""
+        """Store a copy of `entry` under a new `key`, unless it is larger than the whole cache."""
         assert key not in self._entries
         if entry.nbytes > self._capacity:
             return
@@ -37,6 +37,6 @@ class PrefixCache:
         self._bytes += entry.nbytes
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove every entry."""
         self._entries.clear()
         self._bytes = 0

@@ -1,4 +1,4 @@
-"""Scheduler: which request holds which slot. Pure Python; it never touches a tensor."""
+"""Scheduler: which sequence holds which slot. Pure Python, without tensors."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ class Scheduler:
     """First come, first served, into the lowest free slot."""
 
     def __init__(self, slots: int) -> None:
+        self.slots = slots
         self.waiting: deque[Sequence] = deque()
         self.running: dict[int, Sequence] = {}
         self._free = list(range(slots))
 
     @property
     def idle(self) -> bool:
-        """Whether nobody waits and nobody speaks."""
+        """Whether no sequence waits and none runs."""
         return not self.waiting and not self.running
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a request."""
+        """Append a sequence to the waiting ones."""
         self.waiting.append(sequence)
 
     def schedule(self) -> list[Sequence]:
-        """Move waiting requests into the free slots; those that entered, oldest first."""
+        """Move waiting sequences into the free slots; returns those moved, oldest first."""
         admitted = []
         while self.waiting and self._free:
             sequence = self.waiting.popleft()
@@ -37,22 +38,22 @@ class Scheduler:
             admitted.append(sequence)
         return admitted
 
-    def launched(self, steps: int) -> None:
-        """Count `steps` more for every row; a row stops by itself where it is done."""
+    def count_launched(self, steps: int) -> None:
+        """Add `steps` to every running sequence; on the device a finished slot ignores further steps."""
         for sequence in self.running.values():
-            sequence.steps += steps
+            sequence.steps_launched += steps
 
     def postprocess(self, first_ends: Iterable[tuple[Sequence, int]]) -> list[Sequence]:
-        """Note the first end codes that were seen; free and return the rows that have spoken."""
+        """Note the steps of first end codes; free the slots of finished sequences and return these."""
         for sequence, step in first_ends:
             sequence.first_end = step
-        spoken = [sequence for sequence in self.running.values() if sequence.spoken]
-        for sequence in spoken:
+        finished = [sequence for sequence in self.running.values() if sequence.all_steps_launched]
+        for sequence in finished:
             self._leave(sequence, Status.FINISHED)
-        return spoken
+        return finished
 
     def drop(self, sequence: Sequence) -> bool:
-        """Take a request out, wherever it stands; whether it held a slot."""
+        """Remove a waiting or running sequence; returns whether it held a slot."""
         if sequence.status is Status.WAITING:
             self.waiting.remove(sequence)
             sequence.status = Status.DROPPED
@@ -62,8 +63,8 @@ class Scheduler:
             return True
         return False
 
-    def everyone(self) -> list[Sequence]:
-        """Who speaks and who waits."""
+    def unfinished(self) -> list[Sequence]:
+        """All running and waiting sequences."""
         return [*self.running.values(), *self.waiting]
 
     def _leave(self, sequence: Sequence, status: Status) -> None:

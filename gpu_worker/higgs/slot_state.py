@@ -1,4 +1,4 @@
-"""Rows: what the decode step knows of every slot, as tensors that are written in place."""
+"""Slot state: what a decode step reads and writes for every slot, as tensors updated in place."""
 
 from __future__ import annotations
 
@@ -6,81 +6,91 @@ from dataclasses import dataclass
 
 import torch
 
-from gpu_worker.higgs.delay_pattern import BEGIN, CODEBOOKS, END, SETTLING_STEPS, force_pattern
-from gpu_worker.higgs.sampler import Sampling, SamplingSlots, sample
+from gpu_worker.higgs.delay_pattern import BEGIN, CODEBOOKS, END, STEPS_AFTER_END, force_pattern
+from gpu_worker.higgs.sampler import Sampling, SlotSampling, sample
 from narration.contract import MAX_RAS_WINDOW
 
-NEVER = 1 << 30
-"""A step that no row reaches: where a row's first end code stands before there is one."""
+NO_END = 1 << 30
+"""Value of `first_end` before the first end code: a step that no slot reaches."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlotState:
-    """State of `rows` slots. A slot whose `step` has reached its `cap` stands still."""
+    """State of all slots. A slot whose `step` has reached its last one takes no further steps."""
 
-    base: torch.Tensor  # [rows]: position of the token before the row's step 0
-    step: torch.Tensor  # [rows]: the step to be made next
-    cap: torch.Tensor  # [rows]: steps allowed; 0 for an empty slot
-    first_end: torch.Tensor  # [rows]: step of the first end code
-    last: torch.Tensor  # [rows, 8]: the codes of the step before
-    history: torch.Tensor  # [rows, MAX_RAS_WINDOW, 8]: ring of the latest codes
-    stream: torch.Tensor  # [rows, length, 8] int16: all codes since step 0
-    sampling: SamplingSlots
-    index: torch.Tensor  # [rows]: 0, 1, ..
+    prompt_end: torch.Tensor  # [slots]: position of the prompt's last token; step s is at prompt_end + s
+    step: torch.Tensor  # [slots]: the step that comes next
+    max_steps: torch.Tensor  # [slots]: 0 for an empty slot
+    first_end: torch.Tensor  # [slots]: step of the first end code, or NO_END
+    last_codes: torch.Tensor  # [slots, 8]: codes of the step before
+    history: (
+        torch.Tensor
+    )  # [slots, MAX_RAS_WINDOW, 8]: ring of the latest codes, step s at s modulo its length
+    stream: torch.Tensor  # [slots, slot_length, 8] int16: all codes since step 0
+    sampling: SlotSampling
+    slot_index: torch.Tensor  # [slots]: 0, 1, ..
 
     @classmethod
-    def empty(cls, rows: int, length: int, device: torch.device) -> SlotState:
-        """`rows` free slots of `length` tokens."""
+    def empty(cls, slots: int, slot_length: int, device: torch.device) -> SlotState:
+        """`slots` empty slots, each for `slot_length` tokens."""
 
         def filled(value: int, *shape: int) -> torch.Tensor:
             return torch.full(shape, value, dtype=torch.int64, device=device)
 
         return cls(
-            base=filled(0, rows),
-            step=filled(0, rows),
-            cap=filled(0, rows),
-            first_end=filled(NEVER, rows),
-            last=filled(BEGIN, rows, CODEBOOKS),
-            history=filled(BEGIN, rows, MAX_RAS_WINDOW, CODEBOOKS),
-            stream=torch.full((rows, length, CODEBOOKS), BEGIN, dtype=torch.int16, device=device),
-            sampling=SamplingSlots.empty(rows, device),
-            index=torch.arange(rows, device=device),
+            prompt_end=filled(0, slots),
+            step=filled(0, slots),
+            max_steps=filled(0, slots),
+            first_end=filled(NO_END, slots),
+            last_codes=filled(BEGIN, slots, CODEBOOKS),
+            history=filled(BEGIN, slots, MAX_RAS_WINDOW, CODEBOOKS),
+            stream=torch.full((slots, slot_length, CODEBOOKS), BEGIN, dtype=torch.int16, device=device),
+            sampling=SlotSampling.empty(slots, device),
+            slot_index=torch.arange(slots, device=device),
         )
 
-    def admit(self, row: int, *, tokens: int, cap: int, sampling: Sampling, heard: torch.Tensor) -> None:
-        """Set `row` behind a prompt of `tokens` whose begin step is made.
+    def admit(
+        self,
+        slot: int,
+        *,
+        prompt_length: int,
+        max_steps: int,
+        sampling: Sampling,
+        context_codes: torch.Tensor,
+    ) -> None:
+        """Start a sequence in `slot`: its prompt of `prompt_length` tokens and step 0 are done.
 
-        `heard` [n, 8] ended the prompt's audio, n below `MAX_RAS_WINDOW`: repetition-aware
-        sampling counts it as if it had been spoken just before.
+        `context_codes` [n, 8], n below `MAX_RAS_WINDOW`, are the last codes of the prompt's audio:
+        repetition-aware sampling counts them as the n steps before step 0.
         """
-        self.base[row] = tokens - 1
-        self.step[row] = 1
-        self.cap[row] = cap
-        self.first_end[row] = NEVER
-        self.last[row] = BEGIN
-        self.stream[row, 0] = BEGIN
-        self.history[row] = BEGIN
-        # Steps -n to -1 stand at the ring's end; the begin code of step 0 at its start.
-        self.history[row, MAX_RAS_WINDOW - len(heard) :] = heard
-        self.sampling.write(row, sampling)
+        self.prompt_end[slot] = prompt_length - 1
+        self.step[slot] = 1
+        self.max_steps[slot] = max_steps
+        self.first_end[slot] = NO_END
+        self.last_codes[slot] = BEGIN
+        self.stream[slot, 0] = BEGIN
+        self.history[slot] = BEGIN
+        # Steps -n to -1 are at the end of the ring, step 0 at its start.
+        self.history[slot, MAX_RAS_WINDOW - len(context_codes) :] = context_codes
+        self.sampling.write(slot, sampling)
 
-    def release(self, row: int) -> None:
-        """Let `row` stand still."""
-        self.cap[row] = 0
+    def release(self, slot: int) -> None:
+        """Empty `slot`: it takes no further steps."""
+        self.max_steps[slot] = 0
 
-    def alive(self) -> torch.Tensor:
-        """Which rows still have a step to make, `[rows]`."""
-        return self.step < torch.minimum(self.cap, self.first_end + SETTLING_STEPS)
+    def active(self) -> torch.Tensor:
+        """Which slots have a step to make, bool `[slots]`."""
+        return self.step < torch.minimum(self.max_steps, self.first_end + STEPS_AFTER_END)
 
-    def advance(self, logits: torch.Tensor, alive: torch.Tensor) -> None:
-        """Sample one step of every row from `logits` [rows, 8, 1026] and note it where `alive`."""
+    def advance(self, logits: torch.Tensor, active: torch.Tensor) -> None:
+        """Sample one step of every slot from `logits` [slots, 8, 1026]; only `active` slots advance."""
         step = self.step
         codes = force_pattern(sample(logits, self.sampling, step, self.history), step, self.first_end)
-        codes = torch.where(alive[:, None], codes, self.last)
-        ended = alive & (codes == END).any(dim=-1) & (self.first_end == NEVER)
+        codes = torch.where(active[:, None], codes, self.last_codes)
+        ended = active & (codes == END).any(dim=-1) & (self.first_end == NO_END)
         self.first_end.copy_(torch.where(ended, step, self.first_end))
-        self.last.copy_(codes)
-        # A row that stands still writes where its next step would: nobody reads that far.
-        self.history.index_put_((self.index, step % MAX_RAS_WINDOW), codes)
-        self.stream.index_put_((self.index, step), codes.to(torch.int16))
-        self.step.add_(alive)
+        self.last_codes.copy_(codes)
+        # An inactive slot writes at its next step too, which is never read.
+        self.history.index_put_((self.slot_index, step % MAX_RAS_WINDOW), codes)
+        self.stream.index_put_((self.slot_index, step), codes.to(torch.int16))
+        self.step.add_(active)

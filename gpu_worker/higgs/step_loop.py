@@ -1,74 +1,79 @@
-"""Step loop: schedule, run, postprocess, collect, on a thread that alone touches the model."""
+"""Step loop: the thread that schedules, runs, postprocesses and collects; it alone uses the model."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from time import perf_counter
 
 import torch
 
-from gpu_worker.higgs.model_runner import ModelRunner, StepWindow
+from gpu_worker.higgs.model_runner import LaunchedSteps, ModelRunner
 from gpu_worker.higgs.scheduler import Scheduler
 from gpu_worker.higgs.sequence import Sequence
 from narration.contract import ContractError, ErrorCode
 
-WINDOW_STEPS = 8
-"""Steps launched between two looks at what they brought: a look costs a wait for the device."""
+STEPS_PER_LAUNCH = 8
+"""Decode steps launched before the host reads end codes: each reading waits for the device."""
 
 log = logging.getLogger(__name__)
 
 
 class StepLoop:
-    """Speaks every sequence that is submitted, `slots` of them at a time.
+    """Decodes every submitted sequence, as many at a time as the scheduler has slots.
 
-    On a CUDA device one window is always queued ahead of the one looked at, so that the device
-    has work while the host reads, admits and hands over. An end code is seen seven steps before
-    its row is done, so the look ahead costs a row nothing.
+    With `launches_ahead` 1 the device has one launch queued behind the one that the host reads,
+    and so has work while the host admits and collects. The device stops a finished slot by
+    itself, so reading its end late changes no code.
     """
 
-    def __init__(self, runner: ModelRunner, *, slots: int, on_fatal: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: ModelRunner,
+        *,
+        launches_ahead: int,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._scheduler = scheduler
         self._runner = runner
-        self._scheduler = Scheduler(slots)
-        self._windows: deque[StepWindow] = deque()
-        self._ahead = 1 if runner.device.type == "cuda" else 0
+        self._launches: deque[LaunchedSteps] = deque()
+        self._launches_ahead = launches_ahead
         self._submitted: SimpleQueue[Sequence | None] = SimpleQueue()
         self._on_fatal = on_fatal
         self._stopping = False
         self._thread = threading.Thread(target=self._run_until_stopped, name="steps", daemon=True)
 
     def start(self) -> None:
-        """Begin to take what is submitted."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, sequence: Sequence) -> None:
-        """Queue `sequence`; its `outcome` becomes its stream, or says what went wrong."""
+        """Queue `sequence`; its future gets the stream or an exception."""
         self._submitted.put(sequence)
 
     def stop(self) -> None:
-        """Speak what was submitted, then end the thread."""
+        """Finish the submitted sequences, then end the thread."""
         self._submitted.put(None)
         self._thread.join()
 
     def step(self) -> None:
-        """Admit who fits, run a window for everyone, hand over those who have spoken."""
+        """Schedule waiting sequences, run steps in every slot, postprocess end codes, collect streams."""
         self._drop_cancelled()
-        for sequence in self._scheduler.schedule():
-            self._admit(sequence)
-        self._run()
-        while len(self._windows) > self._ahead:
-            for sequence in self._scheduler.postprocess(self._windows.popleft().first_ends()):
-                self._collect(sequence)
+        self._admit(self._scheduler.schedule())
+        self._run(tuple(self._scheduler.running.values()))
+        for launch in self._launches_to_read():
+            self._collect(self._scheduler.postprocess(launch.first_ends()))
 
-    def speak(self, sequence: Sequence) -> None:
-        """Speak one sequence on the caller's thread: before `start`, to warm up. Raises what went wrong."""
+    def run_to_end(self, sequence: Sequence) -> None:
+        """Decode one sequence on the calling thread, before `start`; raises what decoding raised."""
         self._scheduler.add(sequence)
         while not self._scheduler.idle:
             self.step()
-        sequence.outcome.result()
+        sequence.future.result()
 
     def _run_until_stopped(self) -> None:
         try:
@@ -76,14 +81,14 @@ class StepLoop:
                 self.step()
         except Exception as error:
             log.exception("the step loop failed")
-            for sequence in self._scheduler.everyone():
-                sequence.deliver(_lost())
+            for sequence in self._scheduler.unfinished():
+                sequence.resolve(_engine_failure())
             self._on_fatal(error)
             while (late := self._submitted.get()) is not None:
-                late.deliver(_lost())
+                late.resolve(_engine_failure())
 
     def _receive(self) -> bool:
-        """Take what was submitted, waiting while there is nothing else to do; False when to end."""
+        """Move submitted sequences to the scheduler, waiting while it is idle; False when to end."""
         while True:
             try:
                 sequence = self._submitted.get(block=self._scheduler.idle and not self._stopping)
@@ -94,49 +99,57 @@ class StepLoop:
             else:
                 self._scheduler.add(sequence)
 
-    def _admit(self, sequence: Sequence) -> None:
-        sequence.admitted_at = perf_counter()
-        try:
+    def _admit(self, sequences: Iterable[Sequence]) -> None:
+        for sequence in sequences:
+            sequence.admitted_at = perf_counter()
             try:
-                sequence.prefill = self._runner.admit(sequence)
+                self._prefill(sequence)
             except torch.OutOfMemoryError:
-                # Remembered prefixes save time, no more: they go before anybody's clip does.
-                self._runner.forget_prefixes()
-                sequence.prefill = self._runner.admit(sequence)
-        except torch.OutOfMemoryError:
-            self._shed(sequence)
-        except torch.AcceleratorError:
-            raise  # the device's own failure: nothing after it can be trusted
-        except Exception as error:
-            log.exception("a prompt could not be prefilled")
-            self._drop(sequence)
-            sequence.deliver(error)
+                self._drop_for_memory(sequence)
+            except torch.AcceleratorError:
+                raise  # the device itself failed: no result after this can be trusted
+            except Exception as error:
+                log.exception("a prompt could not be prefilled")
+                self._drop(sequence)
+                sequence.resolve(error)
 
-    def _run(self) -> None:
-        running = tuple(self._scheduler.running.values())
+    def _prefill(self, sequence: Sequence) -> None:
+        try:
+            sequence.prefill_timer = self._runner.admit(sequence)
+        except torch.OutOfMemoryError:
+            # Cached prefixes only save time: their memory goes before a request is refused.
+            self._runner.clear_prefixes()
+            sequence.prefill_timer = self._runner.admit(sequence)
+
+    def _run(self, running: tuple[Sequence, ...]) -> None:
         if not running:
-            self._windows.clear()
+            self._launches.clear()
             return
         try:
-            self._windows.append(self._runner.run(running, WINDOW_STEPS))
+            self._launches.append(self._runner.run(running, STEPS_PER_LAUNCH))
         except torch.OutOfMemoryError:
-            # Steps that were made are not counted: a row stops by itself, and is only seen later.
-            self._runner.forget_prefixes()
-            self._shed(max(running, key=lambda sequence: sequence.admitted_at))
+            # Some of the steps may have run; not counting them only makes the host read the end later.
+            self._runner.clear_prefixes()
+            self._drop_for_memory(max(running, key=lambda sequence: sequence.admitted_at))
         else:
-            self._scheduler.launched(WINDOW_STEPS)
+            self._scheduler.count_launched(STEPS_PER_LAUNCH)
 
-    def _collect(self, sequence: Sequence) -> None:
-        sequence.deliver(self._runner.stream(sequence))
+    def _launches_to_read(self) -> Iterator[LaunchedSteps]:
+        while len(self._launches) > self._launches_ahead:
+            yield self._launches.popleft()
 
-    def _shed(self, sequence: Sequence) -> None:
-        log.warning("out of memory: one request is sent back")
+    def _collect(self, finished: Iterable[Sequence]) -> None:
+        for sequence in finished:
+            sequence.resolve(self._runner.stream(sequence))
+
+    def _drop_for_memory(self, sequence: Sequence) -> None:
+        log.warning("out of device memory: one request is refused")
         self._drop(sequence)
-        sequence.deliver(ContractError(ErrorCode.OUT_OF_MEMORY, "the worker ran out of device memory"))
+        sequence.resolve(ContractError(ErrorCode.OUT_OF_MEMORY, "the worker ran out of device memory"))
 
     def _drop_cancelled(self) -> None:
-        for sequence in self._scheduler.everyone():
-            if sequence.outcome.cancelled():
+        for sequence in self._scheduler.unfinished():
+            if sequence.future.cancelled():
                 self._drop(sequence)
 
     def _drop(self, sequence: Sequence) -> None:
@@ -144,5 +157,5 @@ class StepLoop:
             self._runner.release(sequence.slot)
 
 
-def _lost() -> ContractError:
+def _engine_failure() -> ContractError:
     return ContractError(ErrorCode.ENGINE_FAILURE, "the engine failed and the worker is being replaced")

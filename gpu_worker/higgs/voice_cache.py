@@ -1,4 +1,4 @@
-"""Encoded voices, kept: a sample is fetched and encoded once, however many chunks it speaks."""
+"""Voice cache: the codes of voice samples, so that each sample is fetched and encoded once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gpu_worker.higgs.delay_pattern import Codes
 
 
 class VoiceCache:
-    """The codes of the `capacity` voices spoken with last, by the SHA-256 of their sample.
+    """The codes of the `capacity` voices used last, by the SHA-256 of their sample.
 
-    Belongs to one codec, whose codes it holds: `encode` turns a sample's waveform into them.
-    Requests that ask for a voice while it is being encoded wait for it together; the work goes
-    on when one of them is cancelled, since its clip's neighbours want the same voice.
+    `encode` turns a sample's waveform into codes. Requests for a voice that is being encoded wait
+    for that encoding. It continues when the request that started it is cancelled, since other
+    requests want the same voice.
     """
 
     def __init__(self, encode: Callable[[Waveform], Awaitable[Codes]], *, capacity: int) -> None:
@@ -32,35 +32,35 @@ class VoiceCache:
     async def codes(self, sha256: str | None, load: SampleLoader) -> tuple[str, Codes]:
         """The sample's SHA-256 and its codes, `[8, frames]`.
 
-        `sha256` is what the request says of its sample: with it, `load` is called only if the
-        voice is not here. Raises what `load` or the encoder raises; a failure is not kept.
+        `sha256` is the digest that the request declares; with it, `load` is called only for a
+        voice that is not cached. Raises what `load` or the encoder raises; failures are not cached.
         """
         if sha256 is not None:
-            mine = sha256 not in self._encoding
+            started_here = sha256 not in self._encoding
             try:
-                return sha256, await self._once(sha256, lambda: self._loaded(load))
+                return sha256, await self._encode_once(sha256, lambda: self._load_and_encode(load))
             except Exception:
-                if mine:
+                if started_here:
                     raise
-                # The sample of another request, which claimed this digest, was bad: this one may be good.
+                # Another request's sample for this digest was bad; this request's own may be good.
         sample = await load()
-        return sample.sha256, await self._once(sample.sha256, lambda: self._encode(sample.waveform))
+        return sample.sha256, await self._encode_once(sample.sha256, lambda: self._encode(sample.waveform))
 
-    async def _loaded(self, load: SampleLoader) -> Codes:
+    async def _load_and_encode(self, load: SampleLoader) -> Codes:
         return await self._encode((await load()).waveform)
 
-    async def _once(self, sha256: str, make: Callable[[], Awaitable[Codes]]) -> Codes:
+    async def _encode_once(self, sha256: str, encode: Callable[[], Awaitable[Codes]]) -> Codes:
         if sha256 in self._voices:
             self._voices.move_to_end(sha256)
             return self._voices[sha256]
         if sha256 not in self._encoding:
-            self._encoding[sha256] = asyncio.ensure_future(self._keep(sha256, make))
-        # Shielded: a cancelled waiter must not cancel the voice for the others.
+            self._encoding[sha256] = asyncio.ensure_future(self._encode_and_store(sha256, encode))
+        # Shielded: cancelling one waiting request must not cancel the encoding for the others.
         return await asyncio.shield(self._encoding[sha256])
 
-    async def _keep(self, sha256: str, make: Callable[[], Awaitable[Codes]]) -> Codes:
+    async def _encode_and_store(self, sha256: str, encode: Callable[[], Awaitable[Codes]]) -> Codes:
         try:
-            codes = await make()
+            codes = await encode()
         finally:
             del self._encoding[sha256]
         self._voices[sha256] = codes

@@ -1,6 +1,8 @@
-"""A program: speaks the text on its standard input by espeak-ng; arguments: library, data, voice, pace.
+"""Program that synthesizes the text on its standard input with espeak-ng.
 
-Writes the sample rate (4 bytes) and 16-bit samples. Light, since tests start it once per text.
+Arguments: library, data folder, voice, words a minute. Writes the sample rate (4 bytes,
+little-endian) and 16-bit samples to standard output. Imports little, since tests start it for
+each text.
 """
 
 from __future__ import annotations

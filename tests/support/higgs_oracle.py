@@ -1,4 +1,4 @@
-"""What transformers makes of the same conversation: its processor, its `generate()`, trimmed."""
+"""Reference for the engine: transformers' own processor and `generate()` on the same conversation."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ Codes = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Said:
-    """A conversation to be continued: `turns` are (words, waveform at 24 kHz) spoken before."""
+class Conversation:
+    """A text to synthesize and the `turns` before it: (text, waveform at 24 kHz) each."""
 
     text: str
     system: str = "Generate audio following instruction."
     scene: str = ""
     turns: Sequence[tuple[str, NDArray[np.float32]]] = ()
 
-    def conversation(self) -> list[dict[str, Any]]:
-        """The messages that the chat template takes."""
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation as the chat template takes it."""
         messages = [{"role": "system", "content": [{"type": "text", "text": self.system}]}]
         if self.scene:
             messages.append({"role": "scene", "content": [{"type": "text", "text": self.scene}]})
-        for words, waveform in self.turns:
-            messages.append({"role": "user", "content": [{"type": "text", "text": words}]})
+        for text, waveform in self.turns:
+            messages.append({"role": "user", "content": [{"type": "text", "text": text}]})
             messages.append({"role": "assistant", "content": [{"type": "audio", "audio": waveform}]})
         return [*messages, {"role": "user", "content": [{"type": "text", "text": self.text}]}]
 
 
 class Oracle:
-    """transformers' whole path over a model's and a codec's checkpoint."""
+    """transformers' path from a conversation to codes, over one model and one codec."""
 
     def __init__(self, model_folder: Path, codec_folder: Path) -> None:
         self._model_folder = model_folder
@@ -53,14 +53,14 @@ class Oracle:
 
     @cached_property
     def processor(self) -> Any:
-        """The processor, put together as the published checkpoint's is."""
+        """The processor, with the parts that the published checkpoint's has."""
         processor = HiggsAudioV2Processor(
             DacFeatureExtractor(feature_size=1, hop_length=1, sampling_rate=24_000),
             AutoTokenizer.from_pretrained(self._model_folder),
             None,
             chat_template=CHAT_TEMPLATE,
         )
-        # Set afterwards: the constructor knows the codec's class only where torchaudio is installed.
+        # Set here: the constructor accepts the codec's class only where torchaudio is installed.
         processor.audio_tokenizer = tokenizer_classes()[1].from_pretrained(self._codec_folder).eval()
         return processor
 
@@ -69,11 +69,11 @@ class Oracle:
         """The language model in float32."""
         return HiggsAudioV2ForConditionalGeneration.from_pretrained(self._model_folder).eval()
 
-    def inputs(self, said: Said) -> dict[str, torch.Tensor]:
-        """What the processor makes of `said`: `input_ids` and, with audio, its delayed codes."""
+    def inputs(self, conversation: Conversation) -> dict[str, torch.Tensor]:
+        """The model's inputs: `input_ids` and, with audio, `audio_input_ids` (delayed codes)."""
         return dict(
             self.processor.apply_chat_template(
-                said.conversation(),
+                conversation.messages(),
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=True,
@@ -81,9 +81,9 @@ class Oracle:
             )
         )
 
-    def stream(self, said: Said, *, max_steps: int) -> Codes:
-        """Greedy codes of `generate()` as they leave it, `[steps, 8]`."""
-        inputs = self.inputs(said)
+    def stream(self, conversation: Conversation, *, max_steps: int) -> Codes:
+        """Greedy stream of `generate()`, `[steps, 8]`."""
+        inputs = self.inputs(conversation)
         with torch.inference_mode():
             out = self.model.generate(
                 **inputs,
@@ -92,17 +92,17 @@ class Oracle:
                 ras_win_len=None,
                 ras_win_max_num_repeat=None,
             )
-        heard = inputs["audio_input_ids"].shape[1] if "audio_input_ids" in inputs else 0
-        stream: Codes = out[0, heard:].numpy().astype(np.int16)
+        context_steps = inputs["audio_input_ids"].shape[1] if "audio_input_ids" in inputs else 0
+        stream: Codes = out[0, context_steps:].numpy().astype(np.int16)
         return stream
 
-    def codes(self, said: Said, *, max_steps: int) -> Codes:
-        """Greedy codes, undelayed and cut before the first frame that is not all speech, `[8, frames]`."""
-        return trimmed(self.stream(said, max_steps=max_steps))
+    def codes(self, conversation: Conversation, *, max_steps: int) -> Codes:
+        """Greedy codes `[8, frames]`, cut before the first frame with a begin or end code."""
+        return trimmed(self.stream(conversation, max_steps=max_steps))
 
 
 def trimmed(stream: Codes) -> Codes:
-    """Frame by frame, said plainly: frame c is codebook k at step c + 1 + k."""
+    """Codes of a stream, computed frame by frame: codebook k of frame c is at step c + 1 + k."""
     frames = []
     for c in range(len(stream) - 8):
         frame = [int(stream[c + 1 + k][k]) for k in range(8)]

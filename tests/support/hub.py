@@ -1,4 +1,4 @@
-"""A model hub on this machine: the few answers huggingface_hub needs to resolve and download a revision."""
+"""A model hub on loopback, with the answers that huggingface_hub needs; and programs run against it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-"""The commit that `main` of every repository is."""
+"""The commit of `main` in every repository."""
 
 
 @contextmanager
 def hub(repositories: dict[str, Path]) -> Iterator[str]:
-    """Serve folders as repositories at one commit, `REVISION`; yields the endpoint's address."""
-
+    """Serve folders as repositories, each with one commit, `REVISION`; yields the hub's address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Hub, repositories))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -77,16 +76,16 @@ class _Hub(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class's name
-        """Quiet."""
+        """Do not log."""
 
 
-def worker(*arguments: str | Path, **environment: object) -> subprocess.CompletedProcess[str]:
-    """Run `python -m <arguments>`; see `run_python`."""
+def run_module(*arguments: str | Path, **environment: object) -> subprocess.CompletedProcess[str]:
+    """Run `python -m ARGUMENTS`; see `run_python`."""
     return run_python("-m", *arguments, **environment)
 
 
 def run_python(*arguments: str | Path, **environment: object) -> subprocess.CompletedProcess[str]:
-    """Run Python with nothing in the environment but what is given."""
+    """Run Python with only `environment` in its environment; at most 240 s."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         env={name: str(value) for name, value in environment.items()},

@@ -1,7 +1,7 @@
 """A codec checkpoint small enough for a test: the published architecture and rates, random weights.
 
-Random initialisation alone would not do: the model class zeroes its codebooks (every code
-becomes 0) and gives the decoder weights so small that everything decodes to silence.
+The model class alone would not do: it fills its codebooks with zeros, so that every code becomes
+0, and gives the decoder weights so small that every code decodes to silence.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def write_tiny_codec(folder: Path, *, seed: int = 0, **changes: object) -> Path:
 
 
 def _spread_codebooks(model: torch.nn.Module) -> None:
-    """Place each codebook's entries where noise lands, so that different sounds get different codes."""
-    fused: list[torch.Tensor] = []
-    hook = model.fc.register_forward_hook(lambda _module, _inputs, output: fused.append(output))
+    """Place each codebook's entries among the encodings of noise, so that sounds differ in their codes."""
+    encodings: list[torch.Tensor] = []
+    hook = model.fc.register_forward_hook(lambda _module, _inputs, output: encodings.append(output))
     model.encode(0.3 * torch.randn(1, 1, 24_000))
     hook.remove()
-    residual = fused[0][0]  # [frames, hidden]
+    residual = encodings[0][0]  # [frames, hidden]
     for quantizer in model.quantizer.quantizers:
-        landed = quantizer.project_in(residual)
+        projected = quantizer.project_in(residual)
         entries = quantizer.codebook.embed
-        entries.copy_(landed.mean(0) + landed.std(0) * torch.randn_like(entries))
-        residual = residual - quantizer.project_out(entries[quantizer.codebook.quantize(landed)])
+        entries.copy_(projected.mean(0) + projected.std(0) * torch.randn_like(entries))
+        residual = residual - quantizer.project_out(entries[quantizer.codebook.quantize(projected)])

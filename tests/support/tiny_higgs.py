@@ -1,8 +1,8 @@
 """A language model checkpoint small enough for a test: the published layout, random weights.
 
-Two vocabularies: the published ids, and a small one with other ids that would show a number
-written where a token should be looked up. Two kinds of ending: `counting` makes codebook 0 count
-and end after exactly so many frames; otherwise the prompt decides when, and any codebook ends it.
+Two vocabularies: control tokens with the published ids, or with small ids, which fails code that
+has a published id written into it. Two kinds of ending: with `counting` codebook 0 counts frames
+and ends the clip after that many; otherwise the prompt decides when, and by which codebook.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers import (
 
 END = 1025
 
-torch.set_num_threads(1)  # models this small lose time to more
+torch.set_num_threads(1)  # more threads are slower for models this small
 
 CONTROL_TOKENS = (
     "<|begin_of_text|>",
@@ -75,7 +75,7 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ open('assistant') + '<|audio_out_bos|>' }}{%- endif -%}
 """
-"""The layout of the chat template that is published with the checkpoint, said again."""
+"""Renders the same layout as the chat template that is published with the checkpoint."""
 
 
 _TRAINING_TEXT = (
@@ -83,15 +83,15 @@ _TRAINING_TEXT = (
 and the sun rises in the east. Audio is recorded from a quiet room. Generate audio following instruction.
 """
     + "She sells.\n\nAudio\n\n\n\n" * 9
-)  # so that the layout's blank lines are tokens, as where it was trained
+)  # so that the layout's blank lines become tokens, as in the published tokenizer
 
 
 def write_tiny_tokenizer(
     folder: Path, *, first_id: int = PUBLISHED_FIRST_ID, without: Collection[str] = ()
 ) -> None:
-    """A byte-level tokenizer with a few merges; its control tokens have ids from `first_id`."""
+    """Write a byte-level tokenizer to `folder`; its control tokens have ids from `first_id`."""
     trained = Tokenizer(models.BPE(ignore_merges=True))
-    # Words, numbers, punctuation and runs of white space, apart as the published tokenizer has them.
+    # Splits words, numbers, punctuation and white space as the published tokenizer does.
     pattern = Regex(r" ?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
     trained.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -106,7 +106,7 @@ def write_tiny_tokenizer(
     trained.train_from_iterator([_TRAINING_TEXT], trainer)
     described = json.loads(trained.to_str())
     ids = {token: first_id + place for place, token in enumerate(CONTROL_TOKENS) if token not in without}
-    described["model"]["vocab"] |= ids  # the one way to leave a gap below them
+    described["model"]["vocab"] |= ids  # the only way to leave unused ids below them
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     described["added_tokens"] = [{"id": ids[token], "content": token, **flags} for token in ids]
     backend = Tokenizer.from_str(json.dumps(described))
@@ -121,7 +121,7 @@ def write_tiny_tokenizer(
 
 
 def tiny_config(*, first_id: int = PUBLISHED_FIRST_ID, **changes: object) -> Any:
-    """The published configuration but for its sizes, with control tokens from `first_id`."""
+    """The published configuration with small sizes and control tokens from `first_id`."""
     ids = {token: first_id + place for place, token in enumerate(CONTROL_TOKENS)}
     settings: dict[str, object] = {
         "vocab_size": 128_256 if first_id == PUBLISHED_FIRST_ID else first_id + len(CONTROL_TOKENS) + 5,
@@ -156,8 +156,9 @@ def write_tiny_higgs(
 ) -> Path:
     """Write a checkpoint with its tokenizer to `folder` and return it; `changes` go to the configuration.
 
-    With `counting` every clip has exactly so many frames (at most `hidden_size` - 2); without, a
-    clip of a few dozen frames ends where the prompt makes it, by any codebook; and not `ending`, none.
+    With `counting` every clip has exactly that many frames (at most `hidden_size` - 2); without it
+    a clip has a few dozen frames, by the prompt, and any codebook may end it; with `ending` False
+    no clip ends.
     """
     config = tiny_config(first_id=first_id, **changes)
     with torch.random.fork_rng():
@@ -177,9 +178,9 @@ def write_tiny_higgs(
 
 
 def _spread(model: Any, *, end: float) -> None:
-    """Weights large enough that what is said depends on all that was said before.
+    """Make the weights large enough that every code depends on all codes before it.
 
-    `end` is how much an end code outweighs another, and so how soon a clip ends.
+    `end` scales the head's weights for end codes: a larger one ends clips sooner.
     """
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
@@ -187,14 +188,14 @@ def _spread(model: Any, *, end: float) -> None:
         elif isinstance(module, torch.nn.Embedding):
             module.weight.normal_()
     head = model.audio_lm_head.weight.view(8, 1026, -1)
-    head[:, 1024] = 0  # a begin code in the middle of a clip is no ending
+    head[:, 1024] = 0  # no begin code in the middle of a clip
     head[:, END] *= end
 
 
 def _make_count(model: Any, frames: int) -> None:
-    """Codebook 0 says 0, 1, 2 .. and then ends, whatever the layers make of the prompt."""
+    """Make codebook 0 say 0, 1, 2 and so on, and end after `frames` codes, whatever the prompt."""
     size = model.config.hidden_size
-    assert frames <= size - 2, "counting needs a dimension for each frame"
+    assert frames <= size - 2, "counting needs a hidden dimension for each frame"
     for layer in model.model.layers:
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()

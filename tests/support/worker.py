@@ -1,4 +1,4 @@
-"""Voice samples of every kind, a web server for them, and a speaker that answers with a tone."""
+"""Kit for worker tests: voice samples, a web server for them, an engine that returns a tone, jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODEL = "tone/engine-1"
 
 
 def tone(seconds: float, *, rate: int = 24_000, level: float = 0.3) -> Waveform:
-    """A sine of 220 Hz."""
+    """A sine of 220 Hz, mono at `rate`."""
     wave = level * np.sin(2 * np.pi * 220 * np.arange(round(seconds * rate)) / rate)
     return wave.astype(np.float32)
 
@@ -45,51 +45,54 @@ def sample(
 
 
 def encoded(waveform: NDArray[Any], rate: int, container: str = "WAV", subtype: str | None = None) -> bytes:
-    """`waveform` as a file's bytes."""
+    """`waveform` [samples] or [samples, channels] as the bytes of an audio file."""
     target = io.BytesIO()
     soundfile.write(target, waveform, rate, format=container, subtype=subtype)
     return target.getvalue()
 
 
 def inline(data: bytes) -> str:
-    """Bytes as a request carries them."""
+    """Bytes as base64, as a request carries them."""
     return base64.b64encode(data).decode()
 
 
 def decoded(answer: dict[str, Any]) -> tuple[NDArray[np.int16], int]:
-    """The samples and rate of a result's audio."""
+    """Samples and sample rate of a result's audio."""
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(answer["audio_base64"])), dtype="int16")
     return samples, rate
 
 
-class ToneSpeaker:
-    """The twin of an engine: a frame of tone a character, and whatever a test puts in its way."""
+class ToneEngine:
+    """An `Engine` for tests: one frame of tone for each character, after `pause`, or `failure` raised.
+
+    It records its requests, cancellations and the most requests it had at once.
+    """
 
     def __init__(self, *, slots: int = 4, waveform: Waveform | None = None) -> None:
         self.model = MODEL
         self.slots = slots
-        self.facts: dict[str, str | int | float | bool] = {"engine": "tone"}
+        self.configuration: dict[str, str | int | float | bool] = {"engine": "tone"}
         self.requests: list[SynthesisRequest] = []
         self.loads_samples = True
         self.failure: Exception | None = None
         self.pause = 0.0
         self.cancelled = 0
-        self.speaking = 0
+        self.in_progress = 0
         self.most_at_once = 0
         self._waveform = waveform
 
-    async def speak(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
-        """Say nothing but a tone."""
+    async def synthesize(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
+        """Return a tone."""
         self.requests.append(request)
-        self.speaking += 1
-        self.most_at_once = max(self.most_at_once, self.speaking)
+        self.in_progress += 1
+        self.most_at_once = max(self.most_at_once, self.in_progress)
         try:
             await asyncio.sleep(self.pause)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
         finally:
-            self.speaking -= 1
+            self.in_progress -= 1
         if sample is not None and self.loads_samples:
             await sample()
         if self.failure is not None:
@@ -105,17 +108,17 @@ class ToneSpeaker:
         )
 
     async def drain(self) -> None:
-        """Nothing to finish."""
+        """Nothing to do."""
 
 
-def handler(speaker: Engine | None = None, **settings: Any) -> Handler:
-    """A handler over `speaker` (a tone by default), its settings not read from anywhere."""
+def handler(engine: Engine | None = None, **settings: Any) -> Handler:
+    """A handler with `engine` (a `ToneEngine` by default) and `settings`; no `.env` file is read."""
     fixed: dict[str, Any] = {"_env_file": None, "voice_sample_transcript": None, **settings}
-    return Handler(speaker or ToneSpeaker(), WorkerSettings(**fixed))
+    return Handler(engine or ToneEngine(), WorkerSettings(**fixed))
 
 
 def job(**job_input: Any) -> dict[str, Any]:
-    """A job as RunPod's loop hands it over."""
+    """A job as RunPod's loop passes it to the handler."""
     return {"id": "job-1", "input": job_input}
 
 
@@ -124,14 +127,14 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @contextmanager
 def serving(answer: Answer) -> Iterator[str]:
-    """A web server on loopback that treats every GET with `answer`; yields its URL."""
+    """A web server on loopback that answers every GET by calling `answer`; yields its URL."""
 
     class Request(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer(self)
 
         def log_message(self, *_: object) -> None:
-            """Keep quiet."""
+            """Do not log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Request)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -145,7 +148,7 @@ def serving(answer: Answer) -> Iterator[str]:
 
 
 def file(data: bytes) -> Answer:
-    """The answer that is a file."""
+    """An answer for `serving`: status 200 with `data` as the body."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)

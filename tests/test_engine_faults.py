@@ -1,0 +1,170 @@
+"""Faults in the engine: bad requests, exhausted memory and a lost device; other requests keep their codes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.engines import (
+    CONVERSATIONS,
+    LoadedEngine,
+    assert_same_codes,
+    open_engine,
+    request_of,
+    synthesize,
+    synthesize_all,
+)
+from support.hub import run_python
+
+from gpu_worker.engine_protocol import VoiceSample
+from gpu_worker.higgs.engine import TracedUtterance
+from narration.contract import ContractError, ErrorCode
+
+
+async def test_a_bad_request_fails_no_other(shared: LoadedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unreachable sample, context that is no audio, a failing prefill: each fails its own request only."""
+
+    async def unreachable() -> VoiceSample:
+        raise ContractError(ErrorCode.SAMPLE_UNREACHABLE, "gone")
+
+    engine, runner = shared.engine, shared.runner
+    good = request_of(CONVERSATIONS[0])
+    bad_context = request_of(CONVERSATIONS[4], previous_audio_base64="AAAA")
+    alone = await engine.synthesize_traced(*good)
+    admit = runner.admit
+
+    def admit_unless_13(sequence: Any) -> Any:
+        if sequence.sampling.seed == 13:
+            raise ValueError("no such thing")
+        return admit(sequence)
+
+    monkeypatch.setattr(runner, "admit", admit_unless_13)
+    requests = [
+        (request_of(CONVERSATIONS[3], audio_sha256="0" * 64)[0], unreachable),
+        bad_context,
+        request_of(CONVERSATIONS[2], seed=13),
+        good,
+    ]
+    outcomes = await asyncio.gather(
+        *(engine.synthesize_traced(*one) for one in requests), return_exceptions=True
+    )
+    assert [type(one) for one in outcomes] == [ContractError, ContractError, ValueError, TracedUtterance]
+    assert isinstance(outcomes[3], TracedUtterance)
+    assert_same_codes([alone], [outcomes[3]])
+
+
+async def test_out_of_memory_in_a_prefill_clears_the_prefixes_first(
+    shared: LoadedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prefill is repeated without cached prefixes; if that fails too, its request alone is refused."""
+    engine, runner = shared.engine, shared.runner
+    before = await synthesize(engine, CONVERSATIONS[0])
+    admit = runner.admit
+
+    def admit_with_little_memory(sequence: Any) -> Any:
+        if len(runner.prefixes) or sequence.sampling.seed == 13:
+            raise torch.OutOfMemoryError
+        return admit(sequence)
+
+    monkeypatch.setattr(runner, "admit", admit_with_little_memory)
+    requests = [request_of(CONVERSATIONS[0]), request_of(CONVERSATIONS[1], seed=13)]
+    clip, refusal = await asyncio.gather(
+        *(engine.synthesize_traced(*one) for one in requests), return_exceptions=True
+    )
+    assert isinstance(clip, TracedUtterance)
+    assert_same_codes([before], [clip])
+    assert isinstance(refusal, ContractError)
+    assert (refusal.failure.error_code, refusal.failure.retryable) == (ErrorCode.OUT_OF_MEMORY, True)
+
+
+async def test_out_of_memory_in_a_step_refuses_the_newest_request(
+    shared: LoadedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request admitted last is refused; those admitted before keep their codes."""
+    engine, runner = shared.engine, shared.runner
+    before = await synthesize_all(engine, CONVERSATIONS[:2])
+    run = runner.run
+
+    def run_two_at_most(sequences: Any, steps: int) -> Any:
+        if len(tuple(sequences)) == 3:
+            raise torch.OutOfMemoryError
+        return run(sequences, steps)
+
+    monkeypatch.setattr(runner, "run", run_two_at_most)
+    requests = [request_of(conversation) for conversation in CONVERSATIONS[:3]]
+    *clips, refusal = await asyncio.gather(
+        *(engine.synthesize_traced(*one) for one in requests), return_exceptions=True
+    )
+    assert isinstance(refusal, ContractError)
+    assert refusal.failure.error_code == ErrorCode.OUT_OF_MEMORY
+    assert_same_codes(before, [clip for clip in clips if isinstance(clip, TracedUtterance)])
+
+
+async def test_a_lost_device_fails_every_request_and_ends_the_worker(
+    model_folder: Path, codec_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests in progress and later ones fail as retryable, and `on_fatal` is called once."""
+    fatal: list[BaseException] = []
+    async with open_engine(model_folder, codec_folder, on_fatal=fatal.append) as loaded:
+        engine = loaded.engine
+        monkeypatch.setattr(loaded.runner, "run", _lose_device)
+        in_progress = (synthesize(engine, conversation) for conversation in CONVERSATIONS)
+        outcomes = [
+            *await asyncio.gather(*in_progress, return_exceptions=True),
+            *await asyncio.gather(synthesize(engine, CONVERSATIONS[0]), return_exceptions=True),
+        ]
+    for one in outcomes:
+        assert isinstance(one, ContractError)
+        assert (one.failure.error_code, one.failure.retryable) == (ErrorCode.ENGINE_FAILURE, True)
+    assert [type(error) for error in fatal] == [torch.AcceleratorError]
+
+
+async def test_a_device_lost_in_the_codec_ends_the_worker_too(
+    model_folder: Path, codec_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The codec's thread reports it as the step loop's does."""
+    fatal: list[BaseException] = []
+    async with open_engine(model_folder, codec_folder, on_fatal=fatal.append) as loaded:
+        monkeypatch.setattr(loaded.codec, "decode", _lose_device)
+        with pytest.raises(ContractError) as failed:
+            await synthesize(loaded.engine, CONVERSATIONS[0])
+    failure = failed.value.failure
+    assert (failure.error_code, failure.retryable) == (ErrorCode.ENGINE_FAILURE, True)
+    assert [type(error) for error in fatal] == [torch.AcceleratorError]
+
+
+def _lose_device(*_: Any) -> Any:
+    raise torch.AcceleratorError("device gone")
+
+
+def test_the_process_ends_with_status_1(model_folder: Path, codec_folder: Path) -> None:
+    """At once and with the reason in the log, so that the platform replaces the worker."""
+    code = """
+import asyncio, sys, torch
+from pathlib import Path
+from gpu_worker.higgs.engine import EngineOptions, HiggsEngine
+from gpu_worker.higgs.model_runner import ModelRunner
+from narration.contract import SynthesisRequest
+
+def lose_device(*_):
+    raise torch.AcceleratorError("device gone")
+
+options = EngineOptions(slots=1, slot_length=256, prefix_cache_bytes=0, voices=1)
+folders = map(Path, sys.argv[1:])
+engine = HiggsEngine.load(*folders, model="m", device="cpu", options=options)
+ModelRunner.run = lose_device
+
+async def serve():
+    request = SynthesisRequest(prompt="x", max_new_tokens=20)
+    await asyncio.gather(engine.synthesize(request, None), return_exceptions=True)
+    await asyncio.sleep(60)  # as RunPod's loop, which does not end with a failed job
+
+asyncio.run(serve())
+"""
+    root = Path(__file__).parents[1]
+    ended = run_python("-c", code, model_folder, codec_folder, PYTHONPATH=root, OMP_NUM_THREADS=1)
+    assert ended.returncode == 1, ended.stderr
+    assert "the device or the engine is lost (AcceleratorError)" in ended.stderr

@@ -1,0 +1,60 @@
+"""Loading the Higgs engine: it warms up before the first request, or says what does not fit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.engines import OPTIONS, load_engine
+
+from gpu_worker.checkpoints.source import ModelError
+from gpu_worker.higgs.codec import Codec
+from gpu_worker.higgs.decoder import Decoder
+from gpu_worker.higgs.engine import HiggsEngine
+from gpu_worker.higgs.model_runner import ModelRunner
+
+
+def test_a_loaded_engine_has_synthesized_once(
+    model_folder: Path, codec_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A voice is encoded, prefilled and decoded, a clip's waveform made; nothing of it stays in a cache."""
+    calls: list[str] = []
+    for owner, name in (
+        (Codec, "encode"),
+        (Codec, "decode"),
+        (Decoder, "prefill"),
+        (Decoder, "decode"),
+    ):
+        label = f"{owner.__name__}.{name}"
+        monkeypatch.setattr(owner, name, _recorded(calls, label, getattr(owner, name)))
+    loaded = load_engine(model_folder, codec_folder)
+    assert list(dict.fromkeys(calls)) == ["Codec.encode", "Decoder.prefill", "Decoder.decode", "Codec.decode"]
+    assert len(loaded.runner.prefixes) == 0
+    assert loaded.scheduler.idle
+    asyncio.run(loaded.engine.drain())
+
+
+def _recorded(calls: list[str], label: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def recorded(*arguments: Any) -> Any:
+        calls.append(label)
+        return method(*arguments)
+
+    return recorded
+
+
+@pytest.mark.parametrize("where", ["run", "__init__"])
+def test_slots_that_do_not_fit_fail_the_load_with_their_sizes(
+    where: str, model_folder: Path, codec_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the cache does not fit, or the first step beside it: the error names slots and length."""
+
+    def out_of_memory(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(ModelRunner, where, out_of_memory)
+    with pytest.raises(ModelError, match="3 slots of 384 tokens do not fit into the memory of cpu"):
+        HiggsEngine.load(model_folder, codec_folder, model="m", device="cpu", options=OPTIONS)
