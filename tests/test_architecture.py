@@ -35,6 +35,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "imageio_ffmpeg": ("narration.rendering.ffmpeg",),
     "soundfile": ("narration.audio.files", "gpu_worker.audio"),
     "soxr": ("narration.audio.files", "gpu_worker.audio", "gpu_worker.higgs.torchaudio_shim"),
+    "cachetools": ("gpu_worker",),
     "torch": ("gpu_worker",),
     "transformers": ("gpu_worker",),
     "runpod": ("gpu_worker.handler", "infra"),

@@ -11,12 +11,12 @@ import os
 import sys
 import unicodedata
 from asyncio.subprocess import PIPE
-from collections import OrderedDict
 from pathlib import Path
 from time import perf_counter
 
 import espeakng_loader
 import numpy as np
+from cachetools import LRUCache
 
 from gpu_worker.audio import resample
 from gpu_worker.draft import espeak_process, espeak_voice
@@ -52,8 +52,7 @@ class DraftEngine:
         self.slots = slots
         self.configuration: dict[str, str | int | float | bool] = {"engine": "draft", "device": "cpu"}
         self._processors = asyncio.Semaphore(min(slots, os.cpu_count() or 1))
-        self._checked_voices: OrderedDict[str, None] = OrderedDict()
-        self._voice_cache = voice_cache
+        self._checked_voices: LRUCache[str, None] = LRUCache(voice_cache)
 
     async def synthesize(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
         """See `Engine.synthesize`; the same request and seed give the same samples."""
@@ -83,13 +82,9 @@ class DraftEngine:
 
     async def _check_voice(self, sha256: str | None, sample: SampleLoader) -> None:
         """Load and thereby check the sample, unless a sample with this digest has passed before."""
-        checked = self._checked_voices
-        if sha256 is None or sha256 not in checked:
+        if sha256 is None or sha256 not in self._checked_voices:
             sha256 = (await sample()).sha256
-        checked[sha256] = None
-        checked.move_to_end(sha256)
-        if len(checked) > self._voice_cache:
-            checked.popitem(last=False)
+        self._checked_voices[sha256] = None
 
 
 async def _synthesize_waveform(request: SynthesisRequest) -> Waveform:

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
+from cachetools import LRUCache
 
 
 class PrefixCache:
     """Holds at most `capacity` bytes; the prefix that was used longest ago is removed first."""
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._entries: OrderedDict[bytes, torch.Tensor] = OrderedDict()
-        self._bytes = 0
+        self._entries: LRUCache[bytes, torch.Tensor] = LRUCache(capacity, getsizeof=_size)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: bytes) -> torch.Tensor | None:
         """The entry stored under `key`, or None."""
-        entry = self._entries.get(key)
-        if entry is not None:
-            self._entries.move_to_end(key)
-        return entry
+        return self._entries.get(key)
 
     def put(self, key: bytes, entry: torch.Tensor) -> None:
         """Store a copy of `entry` under a new `key`, unless it is larger than the whole cache."""
         assert key not in self._entries
-        if entry.nbytes > self._capacity:
+        if entry.nbytes > self._entries.maxsize:
             return
-        while self._bytes + entry.nbytes > self._capacity:
-            _, oldest = self._entries.popitem(last=False)
-            self._bytes -= oldest.nbytes
+        # Removed before the copy is made, so that both never take memory at once.
+        while self._entries.currsize + entry.nbytes > self._entries.maxsize:
+            self._entries.popitem()
         self._entries[key] = entry.clone()
-        self._bytes += entry.nbytes
 
     def clear(self) -> None:
         """Remove every entry."""
         self._entries.clear()
-        self._bytes = 0
+
+
+def _size(entry: torch.Tensor) -> int:
+    return int(entry.nbytes)

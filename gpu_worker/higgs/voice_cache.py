@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+
+from cachetools import LRUCache
 
 from gpu_worker.engine_protocol import SampleLoader, Waveform
 from gpu_worker.higgs.delay_pattern import Codes
@@ -22,8 +23,7 @@ class VoiceCache:
         if capacity < 1:
             raise ValueError("a voice cache holds at least one voice")
         self._encode = encode
-        self._capacity = capacity
-        self._voices: OrderedDict[str, Codes] = OrderedDict()
+        self._voices: LRUCache[str, Codes] = LRUCache(capacity)
         self._encoding: dict[str, asyncio.Task[Codes]] = {}
 
     def __len__(self) -> int:
@@ -51,7 +51,6 @@ class VoiceCache:
 
     async def _encode_once(self, sha256: str, encode: Callable[[], Awaitable[Codes]]) -> Codes:
         if sha256 in self._voices:
-            self._voices.move_to_end(sha256)
             return self._voices[sha256]
         if sha256 not in self._encoding:
             self._encoding[sha256] = asyncio.ensure_future(self._encode_and_store(sha256, encode))
@@ -64,6 +63,4 @@ class VoiceCache:
         finally:
             del self._encoding[sha256]
         self._voices[sha256] = codes
-        if len(self._voices) > self._capacity:
-            self._voices.popitem(last=False)
         return codes
