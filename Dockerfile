@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1.7
-# Two images from one file: `pipeline` runs the flows, `gpu-worker` speaks. The worker comes last,
-# since RunPod's own builder knows no targets and takes the last.
+# Two images: `pipeline` runs the flows, `gpu-worker` synthesizes on RunPod. The worker comes last,
+# since RunPod's builder has no targets and builds the last stage.
 
 FROM python:3.11.15-slim-bookworm AS base
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -13,7 +13,7 @@ WORKDIR /app
 
 FROM base AS pipeline
 COPY pyproject.toml constraints.txt ./
-# Dependencies apart from the code, so that a change of code does not install them again.
+# Dependencies before the code, so that a change of code does not install them again.
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > dependencies.txt \
     && pip install -c constraints.txt -r dependencies.txt
 COPY README.md ./
@@ -29,16 +29,16 @@ CMD ["prefect", "worker", "start", "--type", "process", "--pool", "narration"]
 
 
 FROM base AS gpu-worker
-# The weights before all that changes more often, each share a layer of its own: registries refuse
-# layers over 10 GB, and the published model is one file of 11.5 GB. The four steps share one
-# download by the cache mount; joined into one step, as a linter may advise, they would be one layer.
+# The weights come before everything that changes more often, each shard a layer of its own: registries
+# refuse layers over 10 GB, and the published model is one file of 11.5 GB. The four steps share one
+# download through the cache mount; joined into one step, as linters advise, they would be one layer.
 RUN pip install huggingface_hub==2.4.0
-COPY gpu_worker/__init__.py gpu_worker/
+# This package alone, so that no other change of code rebuilds the layers of weights.
 COPY gpu_worker/checkpoints/ gpu_worker/checkpoints/
-# Needed only while models.toml names no revision; without either, the build stops and says so.
+# Needed while models.toml pins no revision; without a revision the build stops and says so.
 ARG MODEL_REVISION
 ARG CODEC_REVISION
-# A mirror of the hub, where the hub itself is out of reach.
+# A mirror of the hub, for builds that cannot reach the hub itself.
 ARG HF_ENDPOINT
 RUN --mount=type=cache,target=/hub python -m gpu_worker.checkpoints.fetch --cache /hub --models /models --part 1/4
 # hadolint ignore=DL3059
@@ -58,8 +58,8 @@ ENV HF_HUB_OFFLINE=1 \
     WORKER_DEVICE=cuda \
     WORKER_MODEL=/models/model
 USER 10001
-# A health check that loads the model beside the one at work would take its memory. The self-test
-# is a command instead: docker run --gpus all IMAGE check
+# A health check would load a second model into the memory of the first. The self-test is a command
+# instead: docker run --gpus all IMAGE check
 HEALTHCHECK NONE
-# Exec form: as process 1 the worker gets the SIGTERM on which it finishes what it took.
+# Exec form: as process 1 the worker receives SIGTERM, and then finishes its jobs before it exits.
 ENTRYPOINT ["python", "-m", "gpu_worker"]

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support.published_checkpoints import write_published_codec, write_published_model
 
 from gpu_worker.settings import WorkerSettings
 from narration.contract import parse_request
@@ -137,10 +138,7 @@ def test_the_layers_of_weights_come_before_dependencies_and_code() -> None:
     assert 11_542_613_696 / len(parts) < 5e9  # bytes of the published model; registries end at 10 GB a layer
     last = parts[-1][0]
     before = [argument for instruction, argument in worker[:last] if instruction == "COPY"]
-    assert before == [
-        "gpu_worker/__init__.py gpu_worker/",
-        "gpu_worker/checkpoints/ gpu_worker/checkpoints/",
-    ]
+    assert before == ["gpu_worker/checkpoints/ gpu_worker/checkpoints/"]
     assert sorted(path.name for path in (ROOT / "gpu_worker/checkpoints").glob("*.*")) == [
         "__init__.py",
         "fetch.py",
@@ -149,6 +147,24 @@ def test_the_layers_of_weights_come_before_dependencies_and_code() -> None:
         "source.py",
     ]
     assert any("-r requirements.txt" in argument for _, argument in worker[last:])
+
+
+def test_the_weights_are_fetched_with_the_package_checkpoints_alone(tmp_path: Path) -> None:
+    """Its files, without the rest of gpu_worker and without any library, fetch checkpoints from folders."""
+    shutil.copytree(ROOT / "gpu_worker/checkpoints", tmp_path / "gpu_worker/checkpoints")
+    model = write_published_model(tmp_path / "model")
+    codec = write_published_codec(tmp_path / "codec")
+    command = ["-S", "-m", "gpu_worker.checkpoints.fetch", "--models", tmp_path / "models"]
+    fetched = subprocess.run(
+        [sys.executable, *command, "--model", model, "--codec", codec, "--part", "1/4"],
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert fetched.returncode == 0, fetched.stderr
+    assert (tmp_path / "models/model/model-00001-of-00004.safetensors").exists()
 
 
 def test_a_missing_revision_has_no_default() -> None:
