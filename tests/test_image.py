@@ -125,9 +125,9 @@ def test_the_weights_are_fetched_with_the_package_checkpoints_alone(tmp_path: Pa
     shutil.copytree(ROOT / "gpu_worker/checkpoints", tmp_path / "gpu_worker/checkpoints")
     model = write_published_model(tmp_path / "model")
     codec = write_published_codec(tmp_path / "codec")
-    command = ["-S", "-m", "gpu_worker.checkpoints.fetch", "--models", tmp_path / "models"]
+    command = ["-S", "-m", "gpu_worker.checkpoints.fetch", "--models", str(tmp_path / "models")]
     fetched = subprocess.run(
-        [sys.executable, *command, "--model", model, "--codec", codec, "--part", "1/4"],
+        [sys.executable, *command, "--model", str(model), "--codec", str(codec), "--part", "1/4"],
         cwd=tmp_path,
         env={},
         capture_output=True,
