@@ -5,7 +5,8 @@
 #
 #   bash benchmarks/measure_gpu.sh [SECONDS]     at most so long altogether (540)
 #
-#   OUT=FOLDER       for machine.txt, pytest.txt, results.jsonl, table.md and traces (build/measure_gpu)
+#   OUT=FOLDER       for machine.txt, pytest.txt, results.jsonl, table.md and traces (build/measure_gpu);
+#                    relative paths start at the repository
 #   PYTHON=PROGRAM   with the worker's packages (.venv/bin/python if it is there, else python3)
 #   DEVICE, SIZE     cuda or cpu; a size of random_model.py
 #   WHEELS=FOLDER    install its wheels for this call alone: for a machine without a package index, whose
