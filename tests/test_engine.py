@@ -22,7 +22,6 @@ from support.tiny_codec import write_tiny_codec
 from support.tiny_higgs import PUBLISHED_FIRST_ID, SMALL_FIRST_ID, write_tiny_higgs
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gpu_worker import audio
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.engine_protocol import SampleLoader, VoiceSample
 from gpu_worker.higgs.codec import Codec, tokenizer_classes
@@ -38,6 +37,7 @@ from gpu_worker.higgs.sampler import Sampling
 from gpu_worker.higgs.sequence import Sequence, Status
 from gpu_worker.open_engine import HIGGS_SLOTS
 from gpu_worker.settings import WorkerSettings
+from narration.audio.files import decode, encode_clip
 from narration.contract import FRAME_RATE, ContractError, ErrorCode, SynthesisRequest
 from narration.speech_duration import expected_seconds
 
@@ -50,9 +50,7 @@ _NOISE = np.random.default_rng(11)
 ANNA: Wave = (0.2 * _NOISE.standard_normal(30_000)).astype(np.float32)
 BERT: Wave = (0.2 * _NOISE.standard_normal(24_000)).astype(np.float32)
 # Through sixteen bits, as it will arrive.
-CONTEXT = audio.decode(
-    audio.encode((0.2 * _NOISE.standard_normal(20_000)).astype(np.float32), "wav"), max_seconds=5
-)
+CONTEXT = decode(encode_clip((0.2 * _NOISE.standard_normal(20_000)).astype(np.float32), "wav"))[0]
 
 ROOM = "Audio is recorded from a quiet room."
 
@@ -86,7 +84,7 @@ def request_of(said: Said, **changes: Any) -> tuple[SynthesisRequest, SampleLoad
         sample = loader(words, waveform)
     if turns:
         words, waveform = turns[0]
-        encoded = base64.b64encode(audio.encode(waveform, "wav")).decode()
+        encoded = base64.b64encode(encode_clip(waveform, "wav")).decode()
         fields |= {"previous_text": words, "previous_audio_base64": encoded}
     return SynthesisRequest(**fields | changes), sample
 

@@ -18,11 +18,11 @@ from time import perf_counter
 import espeakng_loader
 import numpy as np
 
-from gpu_worker.audio import resample
 from gpu_worker.draft import espeak_process, espeak_voice
 from gpu_worker.draft.limiter import limit_peaks
 from gpu_worker.engine_protocol import SampleLoader, Utterance, Waveform
 from gpu_worker.voices import previous_waveform
+from narration.audio.files import resample
 from narration.contract import (
     DRAFT_MODEL,
     FRAME_RATE,
@@ -139,7 +139,7 @@ async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
 
 def _finished(samples: Waveform) -> Waveform:
     """espeak-ng's samples at the contract's rate, with a recording's dynamics and a quiet end."""
-    waveform = limit_peaks(resample(samples, espeak_process.RATE))
+    waveform = limit_peaks(resample(samples, espeak_process.RATE, SAMPLE_RATE))
     # The resampler rings on below what 16 bits hold: faded there, a loud end would still be cut off.
     heard = np.flatnonzero(np.abs(waveform) >= FAINTEST)
     waveform = waveform[: heard[-1] + 1 if heard.size else 0]

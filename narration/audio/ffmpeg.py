@@ -1,4 +1,4 @@
-"""ffmpeg as a child process: found, fed, watched, and never left behind."""
+"""ffmpeg as a child process: found, run with a time limit, and ended with the call that started it."""
 
 from __future__ import annotations
 
@@ -92,6 +92,31 @@ def feed(command: Sequence[str], blocks: Generator[bytes | memoryview], *, timeo
     if child.returncode != 0 or not whole:
         raise _failure(child.returncode, said)
     return "\n".join(said)
+
+
+def run(command: Sequence[str], *, log: Path, timeout: float) -> int:
+    """Run `command` without input, write its messages to the file `log`, and return its exit status.
+
+    The child ends with the call, also on an interrupt. Raises `MasteringError` when it does not start or
+    has not ended after `timeout` seconds.
+    """
+    try:
+        with log.open("wb") as messages:
+            return subprocess.run(  # noqa: S603  the command is built by this package, never a shell's
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=messages,
+                timeout=timeout,
+                check=False,
+                env=_environment(),
+            ).returncode
+    except OSError as error:
+        raise MasteringError(f"ffmpeg did not start: {error.strerror}", remedy=REMEDY) from None
+    except subprocess.TimeoutExpired:
+        raise MasteringError(
+            f"ffmpeg was not done after {timeout:.0f} s", remedy=REMEDY, retryable=True
+        ) from None
 
 
 def _taken(sink: IO[bytes], block: bytes | memoryview | None) -> bool:
