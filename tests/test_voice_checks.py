@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.audio import RATE, silence
+from support.audio import RATE, silence, tone
 from support.audio_files import encoded
 from support.voices import WORDS, recording
 
@@ -60,6 +60,13 @@ def test_each_problem_is_found(make: Callable[[], NDArray[np.float32]], severity
 def test_a_float_sample_beyond_full_scale_has_no_problems(scale: float) -> None:
     """It is scaled down, and is neither clipped nor too loud: clipping is judged before."""
     assert examine_sample(encoded(recording() * np.float32(scale), "WAV", "FLOAT"), WORDS)[1] == []
+
+
+def test_the_peak_of_a_scaled_sample_is_no_clipping() -> None:
+    """Samples beside a peak come to full scale when the waveform is divided by the peak."""
+    waveform = np.concatenate([tone(6, hertz=50, level=4), silence(0.2)])
+    problems = examine_sample(encoded(waveform, "WAV", "FLOAT"), WORDS)[1]
+    assert not any("clipped" in problem.message for problem in problems)
 
 
 def test_a_clipped_float_sample_is_clipped() -> None:

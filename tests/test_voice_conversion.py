@@ -139,6 +139,12 @@ def test_a_truncated_recording_is_refused(name: str, keep: float) -> None:
     assert "truncated" in refusal(data[: round(len(data) * keep)]).message
 
 
+def test_a_recording_shorter_than_its_container_announces_is_refused() -> None:
+    """Cut between two samples it decodes without an error, but to half of its duration."""
+    data = by_ffmpeg(recording(), *FORMATS["au"], suffix=".au")
+    assert "truncated: 2.8 of 5.5 s decode" in refusal(data[: len(data) // 4 * 2 + 20]).message
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -155,22 +161,23 @@ def test_a_file_without_audio_is_refused(data: bytes) -> None:
     assert "M4A" in error.remedy
 
 
+DASH = """<?xml version="1.0"?>
+<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:isoff-live:2011" type="static"
+ mediaPresentationDuration="PT5S" minBufferTime="PT1S"><Period><AdaptationSet contentType="audio">
+<Representation id="0" mimeType="audio/mp4" codecs="mp4a.40.2" bandwidth="128000"><BaseURL>{other}</BaseURL>
+<SegmentList duration="5"><SegmentURL media="{other}"/></SegmentList>
+</Representation></AdaptationSet></Period></MPD>"""
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:6,\n{other}\n#EXT-X-ENDLIST\n"
+
+
 @pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("list.m3u8", "#EXTM3U\n#EXTINF:10,\n{other}\n#EXT-X-ENDLIST\n"),
-        ("list.ffconcat", "ffconcat version 1.0\nfile '{other}'\n"),
-        (
-            "list.sdp",
-            "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
-        ),
-    ],
+    "playlist", [DASH, HLS, "ffconcat version 1.0\nfile '{other}'\n"], ids=["dash", "hls", "ffconcat"]
 )
-def test_a_playlist_is_not_followed(name: str, content: str, tmp_path: Path) -> None:
+def test_a_playlist_is_not_followed(playlist: str, tmp_path: Path) -> None:
     """ffmpeg opens no other file and no address that a sample names."""
     other = tmp_path / "other.m4a"
-    other.write_bytes(M4A)
-    assert "no audio" in refusal(content.format(other=other).encode()).message, name
+    other.write_bytes(by_ffmpeg(recording(), "-movflags", "frag_keyframe+empty_moov", suffix=".m4a"))
+    assert "no audio" in refusal(playlist.format(other=f"file://{other}").encode()).message
 
 
 def test_a_truncated_or_damaged_known_format_is_not_given_to_ffmpeg() -> None:
