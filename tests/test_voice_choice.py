@@ -11,8 +11,7 @@ from support.voices import WORDS, SampleServer, recording, serving_a_sample
 
 from narration.errors import VoiceError
 from narration.settings import Settings
-from narration.store import open_store
-from narration.store.voices import VoiceCollection
+from narration.store import VoiceCollection, open_store
 from narration.voices import add_voice, choose_voice, find_voice, import_default_voice
 
 

@@ -21,8 +21,7 @@ from gpu_worker.voices import check
 from narration.audio import ffmpeg
 from narration.audio.files import decode
 from narration.errors import MasteringError, VoiceError
-from narration.store import open_store
-from narration.store.voices import VoiceCollection
+from narration.store import VoiceCollection, open_store
 from narration.voices import add_voice, find_voice, recheck_voice
 from narration.voices.conversion import convert_to_flac, make_decodable
 
@@ -208,7 +207,7 @@ def test_the_same_file_again_is_the_same_voice(voices: VoiceCollection, tmp_path
     voices.put_sample("anna", sha256, earlier, suffix=".flac", content_type="audio/flac")
     stored = voices.read("anna")
     assert stored is not None
-    voices.replace("anna", known.to_json(), if_match=stored[1])
+    voices.replace("anna", known.to_json(), if_match=stored.etag)
     assert add_voice(voices, "anna", str(path), WORDS) == known
     assert find_voice(voices, "anna") == known
 
@@ -223,7 +222,7 @@ def test_only_a_converted_voice_names_the_file_that_it_was_converted_from(
     stored = voices.read("anna")
     assert stored is not None
     fields = ["schema_version", "name", "sha256", "transcript", "seconds", "suffix", "source"]
-    assert list(json.loads(stored[0])) == fields
+    assert list(json.loads(stored.data)) == fields
 
 
 def test_a_machine_without_ffmpeg_says_what_to_give(tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from support.audio_files import ID3V2, encoded
 from support.voices import WORDS, recording
 
 from narration.errors import VoiceError
-from narration.store import open_store
-from narration.store.voices import VoiceCollection
+from narration.store import VoiceCollection, open_store
 from narration.voices import add_voice, find_voice, list_voices, recheck_voice
 
 

@@ -7,8 +7,7 @@ import argparse
 from flows.cli import terminal
 from flows.cli.terminal import BAD_INPUT, DONE
 from narration.settings import Settings
-from narration.store import open_store
-from narration.store.voices import VoiceCollection
+from narration.store import VoiceCollection, open_store
 from narration.voices import add_voice, list_voices, recheck_voice
 
 

@@ -20,39 +20,40 @@ ENCODERS = ("libmp3lame", "pcm_s16le")
 
 REMEDY = "run again; `narrate doctor` checks the ffmpeg, NARRATION_FFMPEG names another"
 _PROBE_TIMEOUT = 20.0  # s
-_TAIL_LINES = 60
+_TAIL_LINES = 60  # of ffmpeg's messages
 _LINE_CHARACTERS = 400
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")
-"""What the child inherits: enough to start, and none of the keys that live beside it."""
+"""The environment variables that ffmpeg gets: those that it needs to start, and no key or password."""
 
 
-def find_ffmpeg(given: str | Path | None = None) -> Path:
-    """The ffmpeg to use: `given`, else one on PATH that can do all that is needed, else the bundled one.
+def find_ffmpeg(setting: str | Path | None = None) -> Path:
+    """The ffmpeg to use: that of the setting, or one on PATH with every needed filter, or the bundled one.
 
-    Raises `MasteringError` when there is none, or `given` cannot be used.
+    Raises `MasteringError` when there is none, or the one of the setting cannot be used.
     """
-    if given is not None:
-        path = shutil.which(str(given))
+    if setting is not None:
+        path = shutil.which(str(setting))
         if path is None:
             raise MasteringError(
-                f"no ffmpeg at {given}", remedy="set NARRATION_FFMPEG to a program, or leave it out"
+                f"no ffmpeg at {setting}", remedy="set NARRATION_FFMPEG to a program, or leave it out"
             )
-        if lacking := _lacking(path):
+        if defect := _defect(path):
             raise MasteringError(
-                f"the ffmpeg at {given} {lacking}", remedy="leave NARRATION_FFMPEG out to use the bundled one"
+                f"the ffmpeg at {setting} {defect}",
+                remedy="leave NARRATION_FFMPEG out to use the bundled one",
             )
         return Path(path)
     on_path = shutil.which("ffmpeg")
-    if on_path is not None and not _lacking(on_path):
+    if on_path is not None and not _defect(on_path):
         return Path(on_path)
     return _bundled()
 
 
 def feed(command: Sequence[str], blocks: Generator[bytes | memoryview], *, timeout: float) -> str:
-    """Run `command` with `blocks` as its standard input; return the end of what it said.
+    """Run `command` with `blocks` as its standard input; return the last lines of its messages.
 
-    Whatever ends the call early, an error while making blocks or an interrupt, ends the child
-    too. Raises `MasteringError` when it fails or is not done after `timeout` seconds.
+    An error in `blocks` or an interrupt ends the child as well. Raises `MasteringError` when the child
+    fails or has not ended after `timeout` seconds.
     """
     try:
         child = subprocess.Popen(  # noqa: S603  the command is built by this package, never a shell's
@@ -67,31 +68,31 @@ def feed(command: Sequence[str], blocks: Generator[bytes | memoryview], *, timeo
         raise MasteringError(f"ffmpeg did not start: {error.strerror}", remedy=REMEDY) from None
     assert child.stdin is not None
     assert child.stderr is not None
-    said: deque[str] = deque(maxlen=_TAIL_LINES)
-    listener = threading.Thread(target=_listen, args=(child.stderr, said), daemon=True)
-    overdue = threading.Event()
-    watch = threading.Timer(timeout, _end, args=(child, overdue))
-    watch.daemon = True
-    listener.start()
-    watch.start()
+    messages: deque[str] = deque(maxlen=_TAIL_LINES)
+    reader = threading.Thread(target=_read_messages, args=(child.stderr, messages), daemon=True)
+    timed_out = threading.Event()
+    timer = threading.Timer(timeout, _kill, args=(child, timed_out))
+    timer.daemon = True
+    reader.start()
+    timer.start()
     try:
-        whole = all(_taken(child.stdin, block) for block in blocks) and _taken(child.stdin, None)
+        complete = all(_write(child.stdin, block) for block in blocks) and _write(child.stdin, None)
         child.wait()
     finally:
-        watch.cancel()
+        timer.cancel()
         blocks.close()
         if child.poll() is None:
             child.kill()
             child.wait()
         with suppress(OSError):
             child.stdin.close()
-        listener.join()
+        reader.join()
         child.stderr.close()
-    if overdue.is_set():
+    if timed_out.is_set():
         raise MasteringError(f"ffmpeg was not done after {timeout:.0f} s", remedy=REMEDY, retryable=True)
-    if child.returncode != 0 or not whole:
-        raise _failure(child.returncode, said)
-    return "\n".join(said)
+    if child.returncode != 0 or not complete:
+        raise _failure(child.returncode, messages)
+    return "\n".join(messages)
 
 
 def run(command: Sequence[str], *, log: Path, timeout: float) -> int:
@@ -119,44 +120,42 @@ def run(command: Sequence[str], *, log: Path, timeout: float) -> int:
         ) from None
 
 
-def _taken(sink: IO[bytes], block: bytes | memoryview | None) -> bool:
-    """Write `block`, or close on None; False when the child no longer reads: it will say why."""
+def _write(stdin: IO[bytes], block: bytes | memoryview | None) -> bool:
+    """Write `block`, or close on None; False when the child no longer reads, as its messages will explain."""
     try:
         if block is None:
-            sink.close()
+            stdin.close()
         else:
-            sink.write(block)
+            stdin.write(block)
     except OSError:
         return False
     return True
 
 
-def _failure(status: int, said: Sequence[str]) -> MasteringError:
-    if any("No space left" in line for line in said):
+def _failure(status: int, messages: Sequence[str]) -> MasteringError:
+    if any("No space left" in line for line in messages):
         return MasteringError("no room left for the master", remedy="free some space and run again")
-    if status < 0:  # by another's signal, for want of memory as a rule
+    if status < 0:  # usually the system's, which is out of memory
         return MasteringError(
             f"ffmpeg was ended by signal {-status}",
             remedy="run again, with more memory if it happens again",
             retryable=True,
         )
-    telling = [line for line in said if "rror" in line] or list(said)
-    told = " / ".join(telling[-3:])
-    return MasteringError(
-        f"ffmpeg ended with status {status}: {told[-600:] or 'it said nothing'}", remedy=REMEDY
-    )
+    errors = [line for line in messages if "rror" in line] or list(messages)
+    reason = " / ".join(errors[-3:])[-600:]
+    return MasteringError(f"ffmpeg ended with status {status}: {reason or 'it said nothing'}", remedy=REMEDY)
 
 
-def _end(child: subprocess.Popen[bytes], overdue: threading.Event) -> None:
-    overdue.set()
+def _kill(child: subprocess.Popen[bytes], timed_out: threading.Event) -> None:
+    timed_out.set()
     child.kill()
 
 
-def _listen(stream: IO[bytes], said: deque[str]) -> None:
-    for line in stream:
+def _read_messages(stderr: IO[bytes], messages: deque[str]) -> None:
+    for line in stderr:
         text = line.decode("utf-8", "replace").strip()
         if text:
-            said.append("".join(c if c.isprintable() else " " for c in text[:_LINE_CHARACTERS]))
+            messages.append("".join(c if c.isprintable() else " " for c in text[:_LINE_CHARACTERS]))
 
 
 def _environment() -> dict[str, str]:
@@ -164,12 +163,12 @@ def _environment() -> dict[str, str]:
 
 
 @cache
-def _lacking(path: str) -> str:
-    """What `path` cannot do, as the end of a sentence; empty when it can do everything."""
+def _defect(path: str) -> str:
+    """Why the ffmpeg at `path` cannot be used, as the end of a sentence; empty for one that can."""
     try:
-        filters = _ask(path, "-filters")
-        encoders = _ask(path, "-encoders")
-        limiter = _ask(path, "-h", "filter=alimiter")
+        filters = _output(path, "-filters")
+        encoders = _output(path, "-encoders")
+        limiter = _output(path, "-h", "filter=alimiter")
     except (OSError, subprocess.SubprocessError) as error:
         return f"does not run: {type(error).__name__}"
     missing = [f"filter {name}" for name in FILTERS if f" {name} " not in filters]
@@ -179,20 +178,20 @@ def _lacking(path: str) -> str:
     return f"lacks {', '.join(missing)}" if missing else ""
 
 
-def _ask(path: str, *question: str) -> str:
-    answer = subprocess.run(  # noqa: S603  the program was found by name or given by the person
-        [path, "-hide_banner", *question],
+def _output(path: str, *arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603  the program was found by name or is that of the setting
+        [path, "-hide_banner", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=_PROBE_TIMEOUT,
         check=True,
         env=_environment(),
     )
-    return answer.stdout.decode("utf-8", "replace")
+    return done.stdout.decode("utf-8", "replace")
 
 
 def _bundled() -> Path:
-    # The package takes a while to import, and only where no other ffmpeg serves.
+    # The package takes a while to import, and is needed only where no other ffmpeg can be used.
     from imageio_ffmpeg import get_ffmpeg_exe  # noqa: PLC0415
 
     try:

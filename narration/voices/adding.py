@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from narration.errors import VoiceError
-from narration.store.voices import VoiceCollection
+from narration.store import VoiceCollection
 from narration.voices.sources import read_sample, read_transcript, without_secrets
 from narration.voices.transport import MAKE_SMALLER, explain_oversize
 from narration.voices.voice import SAMPLE_CONTENT_TYPES, Voice, check_name, parse_voice
@@ -41,7 +41,7 @@ def add_voice(
         raise VoiceError(f"voice {name}: {reason}", remedy=MAKE_SMALLER)
     stored = voices.read(name)
     if stored is not None and not replace:
-        known = parse_voice(name, stored[0])
+        known = parse_voice(name, stored.data)
         if not _is_same(known, voice):
             raise VoiceError(
                 f"there is a voice {name} already, with another sample or transcript",
@@ -53,7 +53,7 @@ def add_voice(
     content_type = SAMPLE_CONTENT_TYPES[voice.suffix]
     voices.put_sample(name, voice.sha256, data, suffix=voice.suffix, content_type=content_type)
     if stored is None or replace:
-        voices.replace(name, voice.to_json(), if_match=stored[1] if stored else None)
+        voices.replace(name, voice.to_json(), if_match=stored.etag if stored else None)
     return voice
 
 
@@ -78,7 +78,7 @@ def import_default_voice(
     stored = voices.read(DEFAULT_VOICE)
     if stored is None:
         return add_voice(voices, DEFAULT_VOICE, url, transcript, allow_private=allow_private, ffmpeg=ffmpeg)
-    voice = parse_voice(DEFAULT_VOICE, stored[0])
+    voice = parse_voice(DEFAULT_VOICE, stored.data)
     if voice.source != without_secrets(url) or voice.transcript != read_transcript(transcript):
         raise VoiceError(
             "the voice `default` in the store is not the one that VOICE_SAMPLE_URL and its transcript name",

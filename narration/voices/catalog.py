@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from narration.errors import Damaged, VoiceError
 from narration.settings import Settings
-from narration.store.voices import VoiceCollection
+from narration.store import VoiceCollection
 from narration.voices.adding import DEFAULT_VOICE, import_default_voice
 from narration.voices.transport import MAKE_SMALLER, explain_oversize
 from narration.voices.voice import Voice, check_name, parse_voice
@@ -26,7 +26,7 @@ def find_voice(voices: VoiceCollection, name: str) -> Voice:
             f"{voices.location} has no voice {name}",
             remedy=f"add it with `narrate voice add {name} --sample … --transcript …`; there are: {names}",
         )
-    return parse_voice(name, stored[0])
+    return parse_voice(name, stored.data)
 
 
 def list_voices(voices: VoiceCollection) -> list[Voice]:

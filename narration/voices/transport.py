@@ -10,7 +10,7 @@ from functools import partial
 from narration.contract import SynthesisRequest
 from narration.errors import VoiceError
 from narration.settings import Settings
-from narration.store.voices import VoiceCollection
+from narration.store import VoiceCollection
 from narration.voices.voice import Voice
 
 LINK_GRACE = 600  # s that a presigned link is valid beyond the longest wait in the queue
