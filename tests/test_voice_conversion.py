@@ -120,7 +120,7 @@ def test_a_file_that_is_not_one_recording_is_refused(
 
 @pytest.mark.parametrize(
     ("suffix", "message"),
-    [(".m4a", r"3600.0 s are over the limit of 30 s"), (".aac", "over the limit of 30 s")],
+    [(".m4a", r"3600.00 s are over the limit of 30 s"), (".aac", "over the limit of 30 s")],
 )
 def test_an_hour_is_refused_in_time(suffix: str, message: str) -> None:
     """No more than the limit is decoded; also where the container does not announce the duration."""

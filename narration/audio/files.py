@@ -61,7 +61,7 @@ def decode(data: bytes, *, max_seconds: float = 600) -> tuple[Waveform, int]:
             limit = int(max_seconds * rate)
             if announced is not None and announced > limit:
                 raise AudioTooLong(
-                    f"audio of {announced / rate:.1f} s is over the limit of {max_seconds:g} s"
+                    f"audio of {announced / rate:.2f} s is over the limit of {max_seconds:g} s"
                 )
             waveform = _read_mono(source, limit + 1 if announced is None else announced)
     except soundfile.LibsndfileError as error:

@@ -133,7 +133,7 @@ def _refuse_contents(result: _FfmpegResult) -> None:
     if result.audio_streams == 0:
         raise VoiceError("the sample holds no audio that ffmpeg can read", remedy=_OTHER_FORMAT)
     if result.seconds is not None and result.seconds > MAX_SAMPLE_SECONDS:
-        raise _too_long(f"{result.seconds:.1f} s are")
+        raise _too_long(f"{result.seconds:.2f} s are")
 
 
 def _waveform(result: _FfmpegResult) -> tuple[Waveform, int]:
