@@ -49,7 +49,8 @@ RUN --mount=type=cache,target=/hub python -m gpu_worker.checkpoints.fetch --cach
 RUN --mount=type=cache,target=/hub python -m gpu_worker.checkpoints.fetch --cache /hub --models /models --part 4/4
 COPY constraints.txt gpu_worker/requirements.txt ./
 RUN pip install -c constraints.txt -r requirements.txt
-COPY narration/__init__.py narration/contract.py narration/
+COPY narration/__init__.py narration/contract.py narration/errors.py narration/escaping.py narration/
+COPY narration/audio/__init__.py narration/audio/containers.py narration/audio/files.py narration/audio/voice_sample.py narration/audio/
 COPY narration/fetch/ narration/fetch/
 COPY gpu_worker/ gpu_worker/
 ENV HF_HUB_OFFLINE=1 \

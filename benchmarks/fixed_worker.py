@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from gpu_worker.audio import encode
 from gpu_worker.draft.engine import DraftEngine
+from narration.audio.files import encode_clip
 from narration.contract import SAMPLE_RATE, SynthesisRequest
 
 TEXT = "This is sentence number four hundred and twelve of a long script."
@@ -32,7 +32,7 @@ def main() -> None:
     """Serve until killed."""
     seconds = float(sys.argv[1])
     spoken = asyncio.run(DraftEngine().synthesize(SynthesisRequest(prompt=TEXT), None))
-    audio = base64.b64encode(encode(spoken.waveform, "flac")).decode()
+    audio = base64.b64encode(encode_clip(spoken.waveform, "flac")).decode()
     jobs: dict[str, tuple[float, dict[str, Any]]] = {}
 
     async def run(request: Request) -> JSONResponse:

@@ -10,7 +10,7 @@ import numpy as np
 from gpu_worker.engine_protocol import Engine, Utterance
 from gpu_worker.open_engine import open_engine
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.voices import SILENCE
+from narration.audio.voice_sample import SILENT_PEAK
 from narration.contract import SAMPLE_RATE, SynthesisRequest
 
 _WORD = SynthesisRequest(prompt="Hello.", max_new_tokens=128, seed=0)  # 128 frames: at most five seconds
@@ -34,7 +34,7 @@ def run(settings: WorkerSettings) -> str:
     waveform = utterance.waveform
     if not np.isfinite(waveform).all():
         raise SelfTestFailed("the waveform holds samples that are not finite numbers")
-    if waveform.size == 0 or float(np.abs(waveform).max()) < SILENCE:
+    if waveform.size == 0 or float(np.abs(waveform).max()) < SILENT_PEAK:
         raise SelfTestFailed("the waveform is silent")
     return (
         f"{engine.model} spoke {waveform.size / SAMPLE_RATE:.2f} s ({utterance.finish_reason})"

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
-from gpu_worker import audio
 from gpu_worker.engine_protocol import Engine, Utterance
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.voices import VoiceLoader
+from narration.audio.files import encode_clip
 from narration.contract import (
     RETRYABLE_CODES,
     SAMPLE_RATE,
@@ -72,7 +72,7 @@ class Handler:
         request = self._with_transcript(request)
         submitted = perf_counter()
         utterance = await self._engine.synthesize(request, self._voices.of(request))
-        encoded = await asyncio.to_thread(audio.encode, utterance.waveform, request.audio_format)
+        encoded = await asyncio.to_thread(encode_clip, utterance.waveform, request.audio_format)
         return self._result(utterance, encoded, queued=submitted - started, started=started)
 
     def _refuse_other_model(self, request: SynthesisRequest) -> None:

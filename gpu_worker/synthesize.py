@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_worker import audio
 from gpu_worker.open_engine import open_higgs
 from gpu_worker.settings import WorkerSettings, override_settings
 from gpu_worker.voices import VoiceLoader, check
+from narration.audio.files import encode_clip
 from narration.contract import ContractError, ErrorCode, SynthesisRequest, parse_request
 
 if TYPE_CHECKING:
@@ -91,5 +91,5 @@ def _write(stem: Path, request: SynthesisRequest, traced: TracedUtterance, *, mo
         "prompt_ids": traced.prompt_ids,
         "codes": traced.codes.tolist(),
     }
-    stem.with_suffix(".wav").write_bytes(audio.encode(utterance.waveform, "wav"))
+    stem.with_suffix(".wav").write_bytes(encode_clip(utterance.waveform, "wav"))
     stem.with_suffix(".json").write_text(json.dumps(report) + "\n", encoding="utf-8")

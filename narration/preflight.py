@@ -11,8 +11,7 @@ from narration.errors import EndpointError, EndpointRefused, NarrationError, Set
 from narration.planning import Plan
 from narration.settings import RUNPOD_URL, Settings
 from narration.store import Store, open_store
-from narration.voices import catalog
-from narration.voices.catalog import choose_voice
+from narration.voices import choose_voice, recheck_voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def check_store(store: Store) -> CheckResult:
 
 def check_ffmpeg(settings: Settings) -> CheckResult:
     """An ffmpeg with the filters that mastering needs is at hand."""
-    from narration.rendering.ffmpeg import find_ffmpeg  # noqa: PLC0415  # seconds of import that a cached run saves
+    from narration.audio.ffmpeg import find_ffmpeg  # noqa: PLC0415  # seconds of import that a cached run saves
 
     try:
         found = find_ffmpeg(settings.ffmpeg)
@@ -162,8 +161,8 @@ def _check_model(settings: Settings) -> CheckResult:
 def check_default_voice(store: Store, settings: Settings) -> CheckResult:
     """The voice that runs would use is there and can be used."""
     try:
-        voice = choose_voice(store, settings, importing=False)
-        findings = catalog.recheck_voice(store, voice.name) if voice else []
+        voice = choose_voice(store.voices, settings, importing=False)
+        findings = recheck_voice(store.voices, voice.name) if voice else []
     except NarrationError as error:
         return _failed("voice", error)
     if voice is None:

@@ -42,7 +42,7 @@ async def plan(
     """Decide what this narration needs and which of it is stored; pruning leaves that alone from now on."""
 
     def decide() -> Plan:
-        voice = choose_voice(store, settings)
+        voice = choose_voice(store.voices, settings)
         made = make_plan(
             store,
             script,

@@ -87,7 +87,7 @@ async def synthesize_missing(store: Store, settings: Settings, plan: Plan, tally
     chains = _chains(plan)
     if not chains:
         return
-    voice = await asyncio.to_thread(VoiceTransport.of, store, plan.voice, settings)
+    voice = await asyncio.to_thread(VoiceTransport.of, store.voices, plan.voice, settings)
     async with open_endpoint(settings) as endpoint:
         synthesizer = Synthesizer(
             store, endpoint, settings=settings, voice=voice, budget=tally.budget, run=run

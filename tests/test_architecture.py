@@ -22,7 +22,23 @@ MAY_IMPORT = {
 }
 """Packages beside itself that each package may import."""
 
-WORKER_MAY_IMPORT = {"narration.contract", "narration.fetch"}
+IN_WORKER_IMAGE: dict[str, set[str]] = {
+    "narration": set(),
+    "narration.audio": set(),
+    "narration.audio.containers": set(),
+    "narration.audio.files": {"numpy", "soundfile", "soxr"},
+    "narration.audio.voice_sample": {"numpy"},
+    "narration.contract": {"pydantic"},
+    "narration.errors": set(),
+    "narration.escaping": set(),
+    "narration.fetch": set(),
+    "narration.fetch.addresses": {"httpx"},
+    "narration.fetch.deadline": set(),
+    "narration.fetch.download": {"httpx"},
+    "narration.fetch.errors": set(),
+    "narration.fetch.urls": {"httpx"},
+}
+"""The modules of narration that the worker's image copies, and the libraries that each may import."""
 STAND_IN = "infra.local_runpod"
 STARTS_STAND_IN = "flows.cli.main"
 
@@ -32,10 +48,10 @@ DOORS: dict[str, tuple[str, ...]] = {
     "boto3": ("narration.store", "infra"),
     "botocore": ("narration.store", "infra"),
     "ffmpeg": ("narration.rendering",),
-    "imageio_ffmpeg": ("narration.rendering.ffmpeg",),
-    "soundfile": ("narration.audio.files", "gpu_worker.audio"),
-    "soxr": ("narration.audio.files", "gpu_worker.audio", "gpu_worker.higgs.torchaudio_shim"),
     "cachetools": ("gpu_worker",),
+    "imageio_ffmpeg": ("narration.audio.ffmpeg",),
+    "soundfile": ("narration.audio.files",),
+    "soxr": ("narration.audio.files", "gpu_worker.higgs.torchaudio_shim"),
     "torch": ("gpu_worker",),
     "transformers": ("gpu_worker",),
     "runpod": ("gpu_worker.handler", "infra"),
@@ -102,19 +118,36 @@ def test_no_rooms_import_each_other_in_a_circle() -> None:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("gpu_worker")])
 def test_the_worker_stands_alone(module: str) -> None:
-    """The worker's image carries the contract and the download of narration, and nothing else."""
+    """Of narration, gpu_worker imports only the modules that its image copies."""
     for imported in imports(MODULES[module]):
-        if imported.startswith("narration"):
-            assert within(imported, tuple(WORKER_MAY_IMPORT)), f"{module} imports {imported}"
+        if imported.startswith("narration") and imported in MODULES:
+            assert imported in IN_WORKER_IMAGE, f"{module} imports {imported}"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if within(name, tuple(WORKER_MAY_IMPORT))])
+@pytest.mark.parametrize("module", IN_WORKER_IMAGE)
 def test_what_the_worker_shares_brings_nothing_along(module: str) -> None:
-    """The shared modules need pydantic or httpx, the standard library and each other only."""
-    allowed = ("narration.fetch", "httpx") if module.startswith("narration.fetch") else ("pydantic",)
+    """The shared modules import their libraries, each other and the standard library only."""
     for imported in imports(MODULES[module]):
         top = imported.split(".")[0]
-        assert within(imported, allowed) or top in sys.stdlib_module_names, f"{module} imports {imported}"
+        if top == "narration":
+            assert imported not in MODULES or imported in IN_WORKER_IMAGE, f"{module} imports {imported}"
+        else:
+            allowed = IN_WORKER_IMAGE[module] | sys.stdlib_module_names
+            assert top in allowed, f"{module} imports {imported}"
+
+
+def test_the_worker_shares_no_module_without_need() -> None:
+    """Each shared module is imported by gpu_worker, directly or by way of another one."""
+    reached: set[str] = set()
+    waiting = [name for name in MODULES if name.startswith("gpu_worker")]
+    while waiting:
+        for imported in imports(MODULES[waiting.pop()]):
+            parts = imported.split(".")
+            packages = {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
+            new = {name for name in packages & MODULES.keys() if name.startswith("narration")} - reached
+            reached |= new
+            waiting.extend(new)
+    assert reached == set(IN_WORKER_IMAGE)
 
 
 @pytest.mark.parametrize("library", DOORS)

@@ -1,20 +1,28 @@
-"""Encoded audio: what is read, what is refused, what is written."""
+"""Decoding and encoding of audio files, and resampling."""
 
 from __future__ import annotations
 
-import io
 import struct
 from contextlib import suppress
+from typing import Literal
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.audio import RATE, tone
+from support.audio_files import encoded, with_open_length, with_sizes
 
-from narration.audio.files import audio_sha256, decode, encode_flac, resample
+from narration.audio.files import (
+    UnknownFormat,
+    audio_sha256,
+    decode,
+    encode_clip,
+    encode_flac,
+    resample,
+    within_full_scale,
+)
 from narration.errors import BadAudio
 
 FORMATS = {
@@ -28,17 +36,14 @@ FORMATS = {
 }
 
 
-def encoded(waveform: NDArray[np.float32], name: str = "wav", rate: int = RATE) -> bytes:
-    container, subtype = FORMATS[name]
-    target = io.BytesIO()
-    soundfile.write(target, waveform, rate, format=container, subtype=subtype)
-    return target.getvalue()
+def encoded_as(waveform: NDArray[np.float32], name: str = "wav") -> bytes:
+    return encoded(waveform, *FORMATS[name])
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_known_containers_decode_whole(name: str) -> None:
     """Every accepted container gives back its samples as mono float32 at its own rate."""
-    waveform, rate = decode(encoded(tone(1.5), name))
+    waveform, rate = decode(encoded_as(tone(1.5), name))
     assert rate == RATE
     assert waveform.dtype == np.float32
     assert abs(waveform.size - 1.5 * RATE) < 1
@@ -49,31 +54,31 @@ def test_known_containers_decode_whole(name: str) -> None:
 @pytest.mark.parametrize("keep", [0.0, 0.001, 0.01, 0.5, 0.9])
 def test_truncated_audio_is_refused(name: str, keep: float) -> None:
     """A file cut short is an error, never a shorter clip."""
-    data = encoded(tone(4), name)
+    data = encoded_as(tone(4), name)
     with pytest.raises(BadAudio):
         decode(data[: round(len(data) * keep)])
 
 
 def test_an_ogg_that_ends_at_a_page_too_early_is_refused() -> None:
     """Whole pages without the one that says it is the last are a truncated file."""
-    data = encoded(tone(4), "vorbis")
+    data = encoded_as(tone(4), "vorbis")
     with pytest.raises(BadAudio, match="truncated"):
         decode(data[: data.rfind(b"OggS")])
 
 
-def test_a_malformed_file_is_refused_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
-    """Headers that send the decoder before the file's start print no traceback."""
-    scrap = bytearray(encoded(tone(1), "aiff")[:44])
-    scrap[4:8] = (len(scrap) - 8).to_bytes(4, "big")
+def test_a_malformed_file_prints_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    """Headers that send the decoder before the file's start end in a refusal only."""
+    header = bytearray(encoded_as(tone(1), "aiff")[:44])
+    header[4:8] = (len(header) - 8).to_bytes(4, "big")
     with pytest.raises(BadAudio):
-        decode(bytes(scrap))
+        decode(bytes(header))
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_channels_are_averaged() -> None:
     """A stereo file folds to the mean of its channels."""
     left, right = tone(1, level=0.5), tone(1, level=0.1)
-    waveform, _ = decode(encoded(np.stack([left, right], axis=1), "float"))
+    waveform, _ = decode(encoded_as(np.stack([left, right], axis=1), "float"))
     np.testing.assert_allclose(waveform, (left + right) / 2, atol=1e-6)
 
 
@@ -82,53 +87,53 @@ def test_channels_are_averaged() -> None:
     [b"", b"\0" * 5000, b"<html>not found</html>" * 50, b"RIFF", b"OggS" + b"\xff" * 9, b"ID3" + b"\0" * 400],
     ids=["empty", "zeros", "page", "riff", "ogg", "id3"],
 )
-def test_what_is_no_audio_is_refused(data: bytes) -> None:
-    """Bytes of another kind are `BadAudio`, with a reason that does not quote them."""
+def test_bytes_that_are_no_audio_are_refused(data: bytes) -> None:
+    """They are `BadAudio`, with a reason that does not quote them."""
     with pytest.raises(BadAudio, match="audio"):
         decode(data)
 
 
 def test_other_containers_are_refused_by_name() -> None:
-    """A container outside the list is named in the refusal, with those that are accepted."""
-    target = io.BytesIO()
-    soundfile.write(target, tone(1), RATE, format="AU", subtype="PCM_16")
-    with pytest.raises(BadAudio, match="AU file is not accepted: give WAV"):
-        decode(target.getvalue())
+    """A container that the worker does not decode is named in the refusal, with those that it decodes."""
+    with pytest.raises(UnknownFormat, match="audio in AU is not accepted: give WAV"):
+        decode(encoded(tone(1), "AU", "PCM_16"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_no_numbers_are_refused(value: float) -> None:
-    """One NaN or infinity in a float file spoils it, and cannot be encoded either."""
+def test_samples_that_are_not_finite_are_refused(value: float) -> None:
+    """A float file with one NaN or infinity is refused, and such a waveform is not encoded."""
     waveform = tone(1)
     waveform[1000] = value
     with pytest.raises(BadAudio, match="not finite"):
-        decode(encoded(waveform, "float"))
+        decode(encoded_as(waveform, "float"))
     with pytest.raises(BadAudio, match="not finite"):
         encode_flac(waveform, RATE)
 
 
 def test_a_decompression_bomb_is_refused_by_its_header() -> None:
     """An hour of silence in a small file is refused before it is decoded."""
-    bomb = encoded(np.zeros(RATE * 3600, np.float32), "flac")
+    bomb = encoded_as(np.zeros(RATE * 3600, np.float32), "flac")
     assert len(bomb) < 1_000_000
-    with pytest.raises(BadAudio, match="3600 s is over the limit of 600 s"):
+    with pytest.raises(BadAudio, match=r"3600\.00 s is over the limit of 600 s"):
         decode(bomb)
 
 
-def test_a_header_that_lies_about_length_is_not_believed() -> None:
-    """A FLAC header that promises other than the frames hold never yields more than the limit."""
-    honest = encoded(tone(4), "flac")
-    for promised in (0, 2**35, RATE * 100):
-        lying = bytearray(honest)
-        lying[21] = (lying[21] & 0xF0) | (promised >> 32)
-        lying[22:26] = (promised & 0xFFFFFFFF).to_bytes(4, "big")
+def test_a_wrong_length_in_a_header_never_yields_more_than_the_limit() -> None:
+    """A FLAC header that announces other than the frames hold is refused; 0 stands for an open length."""
+    honest = encoded_as(tone(4), "flac")
+    for announced in (2**35, RATE * 100):
+        wrong = bytearray(honest)
+        wrong[21] = (wrong[21] & 0xF0) | (announced >> 32)
+        wrong[22:26] = (announced & 0xFFFFFFFF).to_bytes(4, "big")
         with pytest.raises(BadAudio):
-            decode(bytes(lying), max_seconds=200)
+            decode(bytes(wrong), max_seconds=200)
+    with pytest.raises(BadAudio, match="over the limit"):
+        decode(with_open_length(honest), max_seconds=3)
 
 
-def test_length_is_limited_to_what_is_asked() -> None:
-    """`max_seconds` is the longest audio accepted."""
-    data = encoded(tone(2))
+def test_length_is_limited_to_max_seconds() -> None:
+    """Audio of exactly `max_seconds` is decoded, longer audio is refused."""
+    data = encoded_as(tone(2))
     assert decode(data, max_seconds=2)[0].size == 2 * RATE
     with pytest.raises(BadAudio, match="over the limit"):
         decode(data, max_seconds=1.99)
@@ -139,23 +144,21 @@ def test_length_is_limited_to_what_is_asked() -> None:
 )
 def test_impossible_headers_are_refused(offset: int, layout: str, value: int) -> None:
     """Nine channels, or a rate no recording has, are refused."""
-    data = bytearray(encoded(tone(1)))
+    data = bytearray(encoded_as(tone(1)))
     struct.pack_into(layout, data, offset, value)
     with pytest.raises(BadAudio, match=r"channels|sample rate"):
         decode(bytes(data))
 
 
 def test_a_wav_written_to_a_pipe_is_accepted() -> None:
-    """Sizes left open, as programs that stream WAV leave them, mean all that follows."""
-    data = bytearray(encoded(tone(1)))
-    data[4:8] = data[40:44] = b"\xff" * 4
-    assert decode(bytes(data))[0].size == RATE
+    """Where the sizes are left open, all that follows is audio."""
+    assert decode(with_sizes(encoded_as(tone(1)), 0xFFFFFFFF, 0xFFFFFFFF))[0].size == RATE
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(FORMATS)), st.integers(0, 5_000), st.integers(1, 255))
-def test_a_flipped_byte_never_does_more_than_refuse(name: str, place: int, flip: int) -> None:
-    """Altered bytes either decode to finite samples or raise `BadAudio`, nothing else."""
+def test_a_flipped_byte_raises_nothing_but_bad_audio(name: str, place: int, flip: int) -> None:
+    """An altered file is decoded to finite samples or refused with `BadAudio`."""
     data = bytearray(ENCODED[name])
     data[place % len(data)] ^= flip
     try:
@@ -165,13 +168,13 @@ def test_a_flipped_byte_never_does_more_than_refuse(name: str, place: int, flip:
     assert np.isfinite(waveform).all()
 
 
-ENCODED = {name: encoded(tone(0.2), name) for name in FORMATS}
+ENCODED = {name: encoded_as(tone(0.2), name) for name in FORMATS}
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=400), st.sampled_from([b"", b"RIFF", b"fLaC", b"OggS", b"ID3\x04", b"FORM"]))
 def test_any_bytes_are_decoded_or_refused(data: bytes, magic: bytes) -> None:
-    """No bytes whatever raise anything but `BadAudio`."""
+    """Arbitrary bytes raise nothing but `BadAudio`."""
     with suppress(BadAudio):
         decode(magic + data)
 
@@ -198,6 +201,20 @@ def test_only_one_channel_of_some_samples_is_encoded(shape: tuple[int, ...]) -> 
     """An empty waveform or one of two dimensions is refused."""
     with pytest.raises(BadAudio, match="one channel"):
         encode_flac(np.zeros(shape, np.float32), RATE)
+
+
+@pytest.mark.parametrize("container", ["wav", "flac"])
+def test_an_engines_clip_has_a_full_scale_of_32767(container: Literal["wav", "flac"]) -> None:
+    """The samples that a model id stands for: 1.0 is 32,767 and -1.0 is -32,767, in both containers."""
+    waveform = np.array([1.0, -1.0, 2.0, -2.0, 0.5, 0.0] * 100, np.float32)
+    pcm = np.rint(decode(encode_clip(waveform, container))[0][:6] * 32_768).astype(int)
+    assert pcm.tolist() == [32_767, -32_767, 32_767, -32_767, 16_384, 0]
+
+
+def test_only_a_waveform_beyond_full_scale_is_scaled() -> None:
+    """It is divided by its peak; any other one is returned as it is."""
+    np.testing.assert_allclose(within_full_scale(tone(1) * 10), tone(1) / 0.3, atol=1e-5)
+    assert within_full_scale(quiet := tone(1)) is quiet
 
 
 @pytest.mark.parametrize("place", [100, 5_000, 11_999])

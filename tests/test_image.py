@@ -17,7 +17,19 @@ import pytest
 from support.published_checkpoints import write_published_codec, write_published_model
 
 ROOT = Path(__file__).parents[1]
-IN_WORKER = ["narration/__init__.py", "narration/contract.py"]  # in the worker's image beside gpu_worker/
+NARRATION_IN_WORKER = [
+    "narration/__init__.py",
+    "narration/contract.py",
+    "narration/errors.py",
+    "narration/escaping.py",
+]
+AUDIO_IN_WORKER = [
+    "narration/audio/__init__.py",
+    "narration/audio/containers.py",
+    "narration/audio/files.py",
+    "narration/audio/voice_sample.py",
+]
+IN_WORKER = [*NARRATION_IN_WORKER, *AUDIO_IN_WORKER]  # of what is not gpu_worker
 FETCH_IN_WORKER = "narration/fetch"  # a folder, likewise
 NO_LINTERS = sys.platform == "win32" or platform.machine() == "aarch64"
 
@@ -190,12 +202,13 @@ def test_the_image_installs_every_imported_library() -> None:
 def test_the_worker_runs_from_the_copied_files_alone(tmp_path: Path) -> None:
     """With only the files that the image copies, the worker passes its self-test."""
     copies = [argument for instruction, argument in stages()["gpu-worker"] if instruction == "COPY"]
-    assert copies[-3:] == [
-        " ".join(IN_WORKER) + " narration/",
+    assert copies[-4:] == [
+        " ".join(NARRATION_IN_WORKER) + " narration/",
+        " ".join(AUDIO_IN_WORKER) + " narration/audio/",
         f"{FETCH_IN_WORKER}/ {FETCH_IN_WORKER}/",
         "gpu_worker/ gpu_worker/",
     ]
-    (tmp_path / "narration").mkdir()
+    (tmp_path / "narration/audio").mkdir(parents=True)
     for path in IN_WORKER:
         shutil.copy(ROOT / path, tmp_path / path)
     for folder in (FETCH_IN_WORKER, "gpu_worker"):

@@ -24,11 +24,12 @@ import soundfile
 from numpy.typing import NDArray
 from support.audio import RATE, chunk, silence, speak, tone
 
+from narration.audio import ffmpeg
+from narration.audio.ffmpeg import feed, find_ffmpeg
 from narration.audio.files import resample
 from narration.audio.shape import shape_of
 from narration.errors import BadAudio, MasteringError
-from narration.rendering import ffmpeg, master
-from narration.rendering.ffmpeg import feed, find_ffmpeg
+from narration.rendering import master
 from narration.rendering.master import PRESETS, Loudness, Preset, write_master
 from narration.rendering.timeline import MASTER_RATE, Pauses, Timeline, arrange
 

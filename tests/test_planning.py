@@ -107,7 +107,7 @@ def test_a_voice_with_one_field_altered_is_planned_with_or_refused(name: str, va
         altered = json.dumps(VOICE.model_dump() | {name: value}).encode()
         store.voices.replace("me", altered, if_match=None)
         with suppress(InputError):
-            voice = choose_voice(store, higgs(voice="me"))
+            voice = choose_voice(store.voices, higgs(voice="me"))
             script = parse_script(SAID.encode(), name="script.md")
             make_plan(store, script, narration_id="one", settings=higgs(), voice=voice)
 

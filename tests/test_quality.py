@@ -1,13 +1,15 @@
-"""Bad audio is told from good by its samples, and real speech is never refused."""
+"""The quality check of clips: it flags bad audio and refuses no real speech."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.audio import RATE, silence, speak, tone
 
-from narration.audio.quality import FRAME_SAMPLES, Severity, Verdict, inspect_clip
+from narration.audio.quality import FRAME_SAMPLES, QualityVerdict, Severity, inspect_clip
 
 TEXT = "Computers were once people, and the word meant a job: long, dull, and important."
 
@@ -30,7 +32,7 @@ SPEECH = [
 
 
 def in_frames(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Padded to whole frames, as a worker sends it."""
+    """`waveform` padded to whole frames, as a worker sends it."""
     return np.pad(waveform, (0, -waveform.size % FRAME_SAMPLES))
 
 
@@ -41,20 +43,20 @@ def judge(
     rate: int = RATE,
     finish_reason: str = "stop",
     frames: int | None = None,
-) -> Verdict:
+) -> QualityVerdict:
     whole = in_frames(waveform)
-    told = whole.size // FRAME_SAMPLES if frames is None else frames
-    return inspect_clip(whole, rate, text=text, finish_reason=finish_reason, frames=told)
+    frames = whole.size // FRAME_SAMPLES if frames is None else frames
+    return inspect_clip(whole, rate, text=text, finish_reason=finish_reason, frames=frames)
 
 
-def names(verdict: Verdict) -> set[str]:
+def names(verdict: QualityVerdict) -> set[str]:
     return {flag.name for flag in verdict.flags}
 
 
 @pytest.mark.parametrize(("text", "voice"), SPEECH)
 @pytest.mark.parametrize("wpm", [100, 170, 260])
 def test_real_speech_is_accepted(text: str, voice: str, wpm: int) -> None:
-    """Slow or fast, loud or quiet, with numbers, capitals or other scripts: no flag but a note."""
+    """Slow or fast, loud or quiet, with numbers, capitals or in other scripts, it has no fault."""
     spoken = speak(text, voice=voice, wpm=wpm)
     for gain in (0.03, 1.0):
         verdict = judge(spoken * np.float32(gain), text)
@@ -63,7 +65,7 @@ def test_real_speech_is_accepted(text: str, voice: str, wpm: int) -> None:
 
 
 def test_speech_between_long_silences_is_accepted() -> None:
-    """Silence at the edges is cut by the master, and no reason to speak again."""
+    """Silence at the edges is no fault: rendering cuts it."""
     assert judge(np.concatenate([silence(2), speak(TEXT), silence(4)])).acceptable
 
 
@@ -81,7 +83,7 @@ def broken(value: float) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "name"),
+    ("inspect", "name"),
     [
         (lambda: judge(speak(TEXT), rate=22_050), "sample-rate"),
         (lambda: judge(speak(TEXT), frames=10), "length"),
@@ -96,18 +98,17 @@ def broken(value: float) -> NDArray[np.float32]:
         (lambda: judge(silence(0), frames=100), "empty"),
     ],
 )
-def test_what_is_no_clip_is_fatal(verdict: object, name: str) -> None:
-    """Another rate or length, no numbers, silence, a cut at the cap: never to be stored."""
-    assert callable(verdict)
-    found: Verdict = verdict()
-    assert name in names(found)
-    assert found.fatal
-    assert not found.acceptable
-    assert found.score == 0
+def test_an_unusable_clip_is_fatal(inspect: Callable[[], QualityVerdict], name: str) -> None:
+    """Another rate or length, samples that are not finite, silence, an end at the cap: never stored."""
+    verdict = inspect()
+    assert name in names(verdict)
+    assert verdict.fatal
+    assert not verdict.acceptable
+    assert verdict.score == 0
 
 
 @pytest.mark.parametrize(
-    ("waveform", "name"),
+    ("make", "name"),
     [
         (lambda: np.clip(speak(TEXT) * 8, -1, 1), "clipping"),
         (lambda: speak("Computers.")[: RATE // 2], "too-short"),
@@ -119,25 +120,27 @@ def test_what_is_no_clip_is_fatal(verdict: object, name: str) -> None:
         (lambda: np.concatenate([speak(TEXT), tone(0.5, level=0.5)]), "abrupt-end"),
     ],
 )
-def test_what_another_seed_may_mend_is_a_fault(waveform: object, name: str) -> None:
-    """Clipping, words missing or too many, dead air, a hum, an end in mid-sound: tried again first."""
-    assert callable(waveform)
-    found = judge(waveform().astype(np.float32))
-    assert name in names(found)
-    assert not found.fatal
-    assert not found.acceptable
-    assert 0 < found.score < 0.8
+def test_a_clip_that_another_seed_may_improve_has_a_fault(
+    make: Callable[[], NDArray[np.float32]], name: str
+) -> None:
+    """Clipping, missing or extra words, dead air, a hum, an abrupt end: another attempt comes first."""
+    verdict = judge(make().astype(np.float32))
+    assert name in names(verdict)
+    assert not verdict.fatal
+    assert not verdict.acceptable
+    assert 0 < verdict.score < 0.8
 
 
 def test_a_long_pause_is_only_noted() -> None:
-    """Two seconds of silence between sentences are told and accepted."""
-    found = judge(np.concatenate([speak("Computers were once people."), silence(1.8), speak("They were.")]))
-    assert [(flag.name, flag.severity) for flag in found.flags] == [("long-pause", Severity.NOTE)]
-    assert found.acceptable
+    """Two seconds of silence between sentences are reported and accepted."""
+    clip = np.concatenate([speak("Computers were once people."), silence(1.8), speak("They were.")])
+    verdict = judge(clip)
+    assert [(flag.name, flag.severity) for flag in verdict.flags] == [("long-pause", Severity.NOTE)]
+    assert verdict.acceptable
 
 
 def test_full_scale_peaks_are_not_clipping() -> None:
-    """Samples that touch full scale one at a time are peaks; only plateaus are clipped."""
+    """Single samples at full scale are peaks; only several in a row are clipped."""
     peaks = np.abs(tone(4, level=1.0)) >= 0.999
     assert peaks.mean() > 0.01
     assert "clipping" not in names(judge(tone(4, level=1.0)))
@@ -145,13 +148,13 @@ def test_full_scale_peaks_are_not_clipping() -> None:
 
 def test_the_best_attempt_has_the_best_score() -> None:
     """Fewer faults score higher, and of two without faults the one at the expected pace."""
-    good, hasty = judge(speak(TEXT, wpm=165)), judge(speak(TEXT, wpm=260))
+    good, fast = judge(speak(TEXT, wpm=165)), judge(speak(TEXT, wpm=260))
     bad = judge(np.clip(speak(TEXT) * 8, -1, 1))
     worse = judge(np.clip(np.concatenate([speak(TEXT)] * 5) * 8, -1, 1))
-    assert good.score > hasty.score > bad.score > worse.score > 0
+    assert good.score > fast.score > bad.score > worse.score > 0
 
 
-def test_flags_are_told_in_words() -> None:
-    """A flag's detail has the figures a person needs."""
+def test_a_flag_has_its_figures_in_words() -> None:
+    """A flag's detail states the measured and the expected value."""
     (flag,) = judge(speak(TEXT)[: round(1.05 * RATE)] * np.float32(0.1)).flags
     assert (flag.name, flag.detail) == ("too-short", "1.0 s for words that take 5.9 s")

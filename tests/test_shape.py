@@ -1,4 +1,4 @@
-"""A clip's silence and loudness, on real speech and on made signals."""
+"""A clip's shape and loudness, on real speech and on synthetic signals."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from support.audio import RATE, silence, speak, tone
 
-from narration.audio import loudness
-from narration.audio.loudness import integrated_loudness
+from narration.audio.ffmpeg import find_ffmpeg
+from narration.audio.loudness import integrated_loudness, k_weighted
 from narration.audio.shape import shape_of
-from narration.rendering.ffmpeg import find_ffmpeg
 
 SENTENCE = "Computers were once people, and the word meant a job: long, dull, and important."
 SPOKEN = [
@@ -35,7 +34,7 @@ def ffmpeg_loudness(waveform: NDArray[np.float32]) -> float:
 @pytest.mark.parametrize(("text", "voice", "wpm"), SPOKEN)
 @pytest.mark.parametrize("gain", [0.05, 1.0])
 def test_loudness_agrees_with_ffmpeg(text: str, voice: str, wpm: int, gain: float) -> None:
-    """On speech the measure is within 0.2 LU of ffmpeg's EBU R128, loud or quiet."""
+    """The loudness of speech is within 0.2 LU of ffmpeg's EBU R128 measure, for loud and quiet clips."""
     waveform = speak(text, voice=voice, wpm=wpm) * np.float32(gain)
     measured = integrated_loudness(waveform, RATE)
     assert measured is not None
@@ -47,15 +46,11 @@ def test_loudness_is_calibrated() -> None:
     assert integrated_loudness(tone(5, hertz=997, level=1.0), RATE) == pytest.approx(-3.01, abs=0.05)
 
 
-def test_filtering_in_blocks_shows_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Filtered block by block, a waveform is what it is filtered at once."""
+def test_filtering_in_blocks_equals_filtering_at_once() -> None:
+    """A waveform filtered block by block is the waveform filtered in one transform."""
     waveform = tone(9, hertz=40) + tone(9, hertz=3_000)
-    in_blocks = loudness._k_weighted(waveform, RATE)
-    monkeypatch.setattr(loudness, "_TRANSFORM", 2**19)
-    loudness._response.cache_clear()
-    at_once = loudness._k_weighted(waveform, RATE)
-    loudness._response.cache_clear()
-    np.testing.assert_allclose(in_blocks, at_once, atol=0.01)
+    at_once = k_weighted(waveform, RATE, transform=2**19)
+    np.testing.assert_allclose(k_weighted(waveform, RATE), at_once, atol=0.01)
 
 
 def test_silence_does_not_dilute_loudness() -> None:
@@ -67,7 +62,7 @@ def test_silence_does_not_dilute_loudness() -> None:
     assert padded == pytest.approx(alone, abs=0.3)
 
 
-def test_silence_and_scraps_have_no_loudness() -> None:
+def test_silence_and_very_short_clips_have_no_loudness() -> None:
     """Silence, and less than one block, give None instead of a number."""
     assert integrated_loudness(silence(3), RATE) is None
     assert integrated_loudness(tone(0.39), RATE) is None
@@ -83,7 +78,7 @@ def test_edges_are_found_at_any_level(gain: float) -> None:
 
 
 def test_no_sound_above_the_threshold_is_cut() -> None:
-    """Nothing louder than 40 dB below the loudest frame lies outside the speech that was found."""
+    """Outside the bounds of the speech nothing is louder than 40 dB below the loudest frame."""
     spoken = speak(SENTENCE)
     shape = shape_of(np.concatenate([silence(0.5), spoken, silence(0.5)]), RATE)
     outside = np.concatenate([silence(0.5), spoken, silence(0.5)])
@@ -103,14 +98,13 @@ def test_noise_under_speech_counts_as_silence() -> None:
 
 @pytest.mark.parametrize("gain", [1.0, 0.01])
 def test_pauses_are_found_where_they_are(gain: float) -> None:
-    """Inner silence of 120 ms and more is a pause with its true bounds; less, and the edges, are none."""
+    """Silence of 120 ms and more within the speech is a pause; shorter silence and the edges are not."""
     gaps = [0.5, 0.15, 0.08]
     parts = [silence(0.3), tone(1)]
     for gap in gaps:
         parts += [silence(gap), tone(1)]
     shape = shape_of(np.concatenate([*parts, silence(0.3)]) * np.float32(gain), RATE)
-    found = [(start / RATE, end / RATE) for start, end in shape.pauses]
-    assert found == [
+    assert [(start / RATE, end / RATE) for start, end in shape.pauses] == [
         pytest.approx((1.3, 1.8), abs=0.03),
         pytest.approx((2.8, 2.95), abs=0.03),
     ]
@@ -126,15 +120,15 @@ def test_sentences_are_separated_by_pauses() -> None:
     assert flat[-1] < shape.speech_end
 
 
-def test_only_clips_of_three_seconds_have_a_loudness_to_level_by() -> None:
-    """Less than 3 s of sound says too little of how loud it is."""
+def test_only_clips_of_three_seconds_have_a_loudness() -> None:
+    """A clip with less than 3 s of speech has none, since the measure is unreliable there."""
     assert shape_of(tone(2.9), RATE).loudness is None
     assert shape_of(tone(3.1), RATE).loudness is not None
 
 
 @pytest.mark.parametrize("samples", [0, 1, 5, 239, 240, 241, 721])
-def test_scraps_have_a_shape(samples: int) -> None:
-    """Any number of samples has a shape, silent or not; without sound it is the whole."""
+def test_very_short_clips_have_a_shape(samples: int) -> None:
+    """A clip of any number of samples has a shape; the speech of a silent one is the whole clip."""
     assert shape_of(np.zeros(samples, np.float32), RATE).speech_end == samples
     shape = shape_of(np.ones(samples, np.float32), RATE)
     assert 0 <= shape.speech_start <= shape.speech_end <= samples

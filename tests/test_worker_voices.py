@@ -1,4 +1,4 @@
-"""Voice samples at the worker: what is accepted, and the reason given for what is not."""
+"""Voice samples at the worker: which ones it accepts, and the code with which it refuses the others."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from support.audio_files import with_open_length, with_sizes
 from support.worker import encoded, file, handler, inline, job, sample, serving, tone
 
 from gpu_worker.voices import check, previous_waveform
@@ -20,7 +21,7 @@ from narration.contract import ContractError, ErrorCode, SynthesisRequest
 
 
 def code_of(data: bytes, expected_sha256: str | None = None) -> ErrorCode:
-    """The reason why `data` is no voice sample."""
+    """The code with which the worker refuses `data`."""
     with pytest.raises(ContractError) as caught:
         check(data, "what it says", expected_sha256)
     return ErrorCode(caught.value.failure.error_code)
@@ -44,7 +45,7 @@ def code_of(data: bytes, expected_sha256: str | None = None) -> ErrorCode:
     ],
 )
 def test_a_recording_in_any_usual_form_becomes_mono_at_24_khz(data: bytes) -> None:
-    """Channels are folded and rates converted: the engine sees one form of voice."""
+    """Channels are averaged and sample rates converted: the engine gets one form of voice."""
     voice = check(data, "what it says", None)
     assert voice.waveform.dtype == np.float32
     assert voice.waveform.ndim == 1
@@ -63,31 +64,22 @@ def test_opposite_channels_cancel_and_are_silence() -> None:
 
 
 def test_float_samples_beyond_full_scale_are_scaled_not_clipped() -> None:
-    """A float recording in another scale keeps its shape."""
+    """A float recording in another scale keeps its waveform."""
     voice = check(encoded(tone(3) * 20_000, 24_000, "WAV", "FLOAT"), "t", None)
     assert float(np.abs(voice.waveform).max()) == pytest.approx(1)
     assert np.corrcoef(voice.waveform, tone(3))[0, 1] == pytest.approx(1, abs=1e-6)
 
 
-def streamed(data: bytes, size_field: int) -> bytes:
-    """A WAV as a program writes it to a pipe, its sizes unknown."""
-    at = data.index(b"data") + 4
-    unknown = size_field.to_bytes(4, "little")
-    return data[:4] + unknown + data[8:at] + unknown + data[at + 4 :]
-
-
-@pytest.mark.parametrize("size_field", [0xFFFFFFFF, 0x7FFFFFFF])
-def test_a_wav_written_to_a_pipe_is_accepted(size_field: int) -> None:
-    """Its header does not know its length, and that is no truncation."""
-    assert check(streamed(sample(), size_field), "t", None).waveform.size == 3 * 24_000
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF])
+def test_a_wav_written_to_a_pipe_is_accepted(size: int) -> None:
+    """Its header leaves its length open, which is no truncation."""
+    assert check(with_sizes(sample(), size, size), "t", None).waveform.size == 3 * 24_000
 
 
 def test_a_flac_written_to_a_pipe_is_accepted() -> None:
-    """A total of zero in FLAC's header means unknown."""
-    data = bytearray(sample(container="FLAC"))
-    data[21] &= 0xF0  # the 36 bits of the sample count
-    data[22:26] = bytes(4)
-    assert check(bytes(data), "t", None).waveform.size == 3 * 24_000
+    """A count of zero samples in its header means an open length."""
+    flac = with_open_length(sample(container="FLAC"))
+    assert check(flac, "t", None).waveform.size == 3 * 24_000
 
 
 @pytest.mark.parametrize(
@@ -111,14 +103,14 @@ def test_a_flac_written_to_a_pipe_is_accepted() -> None:
     ],
 )
 def test_each_bad_sample_has_its_own_reason(data: bytes, code: ErrorCode) -> None:
-    """What cannot be cloned from is refused, quickly, with the code for why."""
+    """A recording that no voice can be cloned from is refused in time, with the code of the reason."""
     started = time.perf_counter()
     assert code_of(data) == code
     assert time.perf_counter() - started < 10
 
 
-def test_samples_that_are_not_numbers_are_refused() -> None:
-    """One NaN would spread over the whole voice."""
+def test_samples_that_are_not_finite_are_refused() -> None:
+    """One NaN would spread over the whole encoded voice."""
     waveform = tone(3)
     waveform[5_000] = np.nan
     assert code_of(encoded(waveform, 24_000, "WAV", "FLOAT")) == ErrorCode.SAMPLE_NOT_AUDIO
@@ -126,21 +118,18 @@ def test_samples_that_are_not_numbers_are_refused() -> None:
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
 def test_a_truncated_file_is_refused(container: str) -> None:
-    """Half a sample says half of its transcript: the clone would be of something else."""
+    """Half a sample says half of its transcript, and would make another voice."""
     whole = sample(10, container=container)
     assert code_of(whole[: len(whole) // 2]) == ErrorCode.SAMPLE_NOT_AUDIO
 
 
 def test_a_small_file_of_a_long_silence_is_refused_before_it_is_decoded() -> None:
-    """A small file cannot make the worker decode for long or fill its memory."""
+    """A small file cannot make the worker decode for long or fill its memory, also one of open length."""
     long = io.BytesIO()
     with soundfile.SoundFile(long, "w", 48_000, 1, format="FLAC") as target:
         for _ in range(900):
             target.write(np.zeros(48_000, np.int16))
-    unknown = bytearray(long.getvalue())  # its length unknown, so that only decoding tells
-    unknown[21] &= 0xF0
-    unknown[22:26] = bytes(4)
-    for data in (long.getvalue(), bytes(unknown)):
+    for data in (long.getvalue(), with_open_length(long.getvalue())):
         assert len(data) < 300_000
         tracemalloc.start()
         started = time.perf_counter()
@@ -151,7 +140,7 @@ def test_a_small_file_of_a_long_silence_is_refused_before_it_is_decoded() -> Non
 
 
 def test_a_digest_that_does_not_match_is_refused_before_decoding() -> None:
-    """The digest is the voice's name: other bytes are another voice, audio or not."""
+    """The digest identifies the voice: other bytes are another voice, whether they are audio or not."""
     assert code_of(b"not even audio", "0" * 64) == ErrorCode.SAMPLE_DIGEST_MISMATCH
     data = sample()
     assert check(data, "t", hashlib.sha256(data).hexdigest()).sha256 == hashlib.sha256(data).hexdigest()
@@ -166,7 +155,7 @@ async def answer_to(
 
 
 async def test_a_sample_at_a_url_is_fetched_and_checked() -> None:
-    """The URL's bytes go through the same checks as inline ones."""
+    """Bytes from a URL are checked like inline ones."""
     data = sample()
     with serving(file(data)) as url:
         assert "audio_base64" in await answer_to(url, audio_sha256=hashlib.sha256(data).hexdigest())
@@ -176,7 +165,7 @@ async def test_a_sample_at_a_url_is_fetched_and_checked() -> None:
 
 
 async def test_a_private_address_is_refused() -> None:
-    """A worker is no way into its own network."""
+    """A request cannot make the worker fetch from the network that the worker is in."""
     with serving(file(sample())) as url:
         answer = await answer_to(url, allow_private_urls=False)
     assert answer["error_code"] == ErrorCode.SAMPLE_REFUSED
@@ -184,7 +173,7 @@ async def test_a_private_address_is_refused() -> None:
 
 
 async def test_a_sample_over_the_limit_is_not_downloaded_whole() -> None:
-    """A server that sends without end is cut off at the limit."""
+    """The download from a server that sends without end is stopped at the limit."""
 
     def endless(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -200,7 +189,7 @@ async def test_a_sample_over_the_limit_is_not_downloaded_whole() -> None:
 
 
 async def test_a_server_that_never_answers_is_unreachable_and_worth_another_try() -> None:
-    """Time is up after the setting's seconds, whatever the server does."""
+    """The download ends after the seconds of the setting."""
     with serving(lambda _request: time.sleep(1.5)) as url:
         answer = await answer_to(url)
     assert answer["error_code"] == ErrorCode.SAMPLE_UNREACHABLE
@@ -208,13 +197,13 @@ async def test_a_server_that_never_answers_is_unreachable_and_worth_another_try(
 
 
 async def test_an_inline_sample_goes_through_the_same_checks() -> None:
-    """Inline or fetched, a bad sample has the same reason."""
+    """An inline sample is refused with the same codes as a fetched one."""
     assert "audio_base64" in await answer_to(audio_base64=inline(sample()))
     assert (await answer_to(audio_base64=inline(sample(0.5))))["error_code"] == "sample_too_short"
 
 
-def test_context_audio_is_decoded_or_named() -> None:
-    """The continuity context is audio like any other, and wrong input when it is not."""
+def test_context_audio_is_decoded_or_refused_by_name() -> None:
+    """The continuity context is decoded like a sample; other bytes are refused by the name of the field."""
 
     def request(data: bytes) -> SynthesisRequest:
         return SynthesisRequest(prompt="x", previous_text="before", previous_audio_base64=inline(data))
@@ -228,7 +217,7 @@ def test_context_audio_is_decoded_or_named() -> None:
 
 
 def test_base64_with_line_breaks_is_refused_by_name() -> None:
-    """Characters outside the alphabet are not silently dropped."""
+    """Characters outside the base64 alphabet are not ignored."""
     wrapped = base64.encodebytes(sample()).decode()
     with pytest.raises(ContractError, match="previous_audio_base64: not base64"):
         previous_waveform(SynthesisRequest(prompt="x", previous_text="b", previous_audio_base64=wrapped))

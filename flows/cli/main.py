@@ -136,7 +136,7 @@ def _plan_of(given: argparse.Namespace, settings: Settings, *, importing: bool) 
     narration_id = validate_id(given.id) if given.id is not None else narration_slug(given.script.stem)
     script = read_script(given.script)
     store = open_store(settings.store)
-    voice = choose_voice(store, settings, importing=importing)
+    voice = choose_voice(store.voices, settings, importing=importing)
     plan = make_plan(store, script, narration_id=narration_id, settings=settings, voice=voice)
     return store, script, plan
 

@@ -18,11 +18,11 @@ import espeakng_loader
 import numpy as np
 from cachetools import LRUCache
 
-from gpu_worker.audio import resample
 from gpu_worker.draft import espeak_process, espeak_voice
 from gpu_worker.draft.limiter import limit_peaks
 from gpu_worker.engine_protocol import SampleLoader, Utterance, Waveform
 from gpu_worker.voices import previous_waveform
+from narration.audio.files import resample
 from narration.contract import (
     DRAFT_MODEL,
     FRAME_RATE,
@@ -136,7 +136,7 @@ async def _run_espeak(text: str, request: SynthesisRequest) -> Waveform:
 
 def _postprocess(samples: Waveform) -> Waveform:
     """espeak-ng's samples at 24 kHz, with a recording's dynamics, a fade and a silent end."""
-    waveform = limit_peaks(resample(samples, espeak_process.RATE))
+    waveform = limit_peaks(resample(samples, espeak_process.RATE, SAMPLE_RATE))
     # The resampler rings on below 16 bits: a fade placed there would leave the audible end abrupt.
     audible = np.flatnonzero(np.abs(waveform) >= SMALLEST_16_BIT)
     waveform = waveform[: audible[-1] + 1 if audible.size else 0]

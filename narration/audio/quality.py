@@ -1,10 +1,8 @@
-"""Whether a clip can be this text spoken, judged by its samples alone.
+"""Quality of a clip, judged by its samples: whether they can be its text, spoken without a fault.
 
-Cheap checks that come before any listening machine, with thresholds forgiving enough never to
-refuse real speech. Their sources are what long-form speech tools settled on: audiobook tools
-count a clip as cut when its last 10 ms exceed -20 dBFS and as running away beyond 1.5 s plus
-0.75 s a word; a bound on length alone, without regard to digits, cost them hundreds of needless
-retries a book.
+The thresholds refuse no real speech. Some come from audiobook tools, which take a clip for cut off when
+its last 10 ms are over -20 dBFS, and for too long beyond 1.5 s and 0.75 s a word. A limit that ignored
+digits cost them hundreds of needless retries a book.
 """
 
 from __future__ import annotations
@@ -21,30 +19,30 @@ from narration.speech_duration import speech_duration
 
 FRAME_SAMPLES = SAMPLE_RATE // FRAME_RATE
 
-LENGTH_TOLERANCE = 1  # frames between what the worker says and what it sent
+LENGTH_TOLERANCE = 1  # frames by which the worker's count and its audio may differ
 SILENT = 10 ** (-55 / 20)  # RMS of the loudest 30 ms; quiet speech peaks above -40 dBFS
 CLIPPED_LEVEL = 0.999  # of full scale
-CLIPPED_RUN = 4  # samples in a row at full scale: two may be a peak, four are a plateau
-CLIPPED_SHARE = 0.001  # of all samples; audible well before
-DEAD_AIR = 3.0  # s of silence between words that no punctuation asks for
-LONG_PAUSE = 1.5  # s; told, not held against the clip
+CLIPPED_RUN = 4  # samples in a row at full scale: two may be a peak, four are clipped
+CLIPPED_SHARE = 0.001  # of all samples; less of it is heard already
+DEAD_AIR = 3.0  # s of silence between words; no punctuation asks for as much
+LONG_PAUSE = 1.5  # s; reported without counting as a fault
 CUT_WINDOW = 0.01  # s at the end of the sound
 CUT_LEVEL = 10 ** (-20 / 20)  # RMS of that window
-CUT_BELOW_SPEECH = 10 ** (-6 / 20)  # and no more than 6 dB under the clip's loud frames
-CONSTANT_SPREAD = 1.5  # dB between soft and loud frames, under which sound is no speech
+CUT_BELOW_SPEECH = 10 ** (-6 / 20)  # of the clip's loud frames: a softer end is a finished word
+CONSTANT_SPREAD = 1.5  # dB between soft and loud frames; speech varies more
 
 
 class Severity(StrEnum):
     """What a flag means for the clip."""
 
-    NOTE = "note"  # worth knowing
-    FAULT = "fault"  # another seed may do better; kept if none does
-    FATAL = "fatal"  # never a clip of this narration
+    NOTE = "note"  # reported only
+    FAULT = "fault"  # another seed is tried; the clip is stored if none is better
+    FATAL = "fatal"  # the clip is never stored
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
-    """One thing found: a stable `name`, and a `detail` for people."""
+class QualityFlag:
+    """One observation about a clip: its kind by `name`, as sidecars store it, and figures in `detail`."""
 
     name: str
     detail: str
@@ -52,76 +50,78 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Everything found in one clip. `score` from 0 to 1 orders attempts at the same text."""
+class QualityVerdict:
+    """The flags of one clip. `score`, from 0 to 1, orders the attempts at a text."""
 
-    flags: tuple[Flag, ...]
+    flags: tuple[QualityFlag, ...]
     score: float
 
     @property
     def acceptable(self) -> bool:
-        """Whether the clip is stored without trying another seed."""
+        """Whether the clip is stored without another attempt."""
         return all(flag.severity is Severity.NOTE for flag in self.flags)
 
     @property
     def fatal(self) -> bool:
-        """Whether the clip must never be stored, however many attempts failed."""
+        """Whether the clip is never stored, even when all attempts failed."""
         return any(flag.severity is Severity.FATAL for flag in self.flags)
 
 
 def inspect_clip(
     waveform: NDArray[np.float32], sample_rate: int, *, text: str, finish_reason: str, frames: int
-) -> Verdict:
-    """Judge a clip of `text`: mono samples, and what the worker said of them.
+) -> QualityVerdict:
+    """Judge a clip of `text` by its mono samples and the worker's finish reason and frame count.
 
-    Looks for: another rate or length than the contract's, samples that are no numbers, silence,
-    an end at the frame cap (all fatal); clipping, a length no speaker needs or manages for the
-    words, dead air, a tone instead of speech, an end in mid-sound (faults); long pauses (a note).
+    Fatal: another sample rate or length than announced, samples that are not finite, silence, an end at the
+    frame cap. Faults: clipping, a duration too short or too long for the words, dead air, a tone instead of
+    speech, an end within a sound. A note: a long pause.
     """
-    broken = _broken(waveform, sample_rate, finish_reason, frames)
-    if broken:
-        return Verdict(tuple(broken), 0.0)
+    fatal = _fatal_flags(waveform, sample_rate, finish_reason, frames)
+    if fatal:
+        return QualityVerdict(tuple(fatal), 0.0)
     shape = shape_of(waveform, sample_rate)
-    found = [
+    flags = [
         *_clipping(waveform),
         *_length(shape, text),
         *_pauses(shape),
         *_levels(waveform),
         *_end(waveform),
     ]
-    return Verdict(tuple(found), _score(found, shape, text))
+    return QualityVerdict(tuple(flags), _score(flags, shape, text))
 
 
-def _broken(waveform: NDArray[np.float32], sample_rate: int, finish_reason: str, frames: int) -> list[Flag]:
-    """What makes everything else not worth asking."""
-    found = []
+def _fatal_flags(
+    waveform: NDArray[np.float32], sample_rate: int, finish_reason: str, frames: int
+) -> list[QualityFlag]:
+    """Flags of a waveform that the other checks cannot or need not measure."""
+    flags = []
     if sample_rate != SAMPLE_RATE:
-        found.append(_fatal("sample-rate", f"{sample_rate} Hz instead of {SAMPLE_RATE}"))
+        flags.append(_fatal("sample-rate", f"{sample_rate} Hz instead of {SAMPLE_RATE}"))
     if finish_reason != "stop":
-        found.append(_fatal("cut-at-cap", f"the worker stopped for {finish_reason!r} after {frames} frames"))
+        flags.append(_fatal("cut-at-cap", f"the worker stopped for {finish_reason!r} after {frames} frames"))
     if waveform.ndim != 1 or waveform.size == 0:
-        return [*found, _fatal("empty", f"samples of the shape {waveform.shape}")]
+        return [*flags, _fatal("empty", f"samples of the shape {waveform.shape}")]
     if abs(waveform.size - frames * FRAME_SAMPLES) > LENGTH_TOLERANCE * FRAME_SAMPLES:
-        found.append(_fatal("length", f"{waveform.size} samples for {frames} frames of {FRAME_SAMPLES}"))
+        flags.append(_fatal("length", f"{waveform.size} samples for {frames} frames of {FRAME_SAMPLES}"))
     if not np.isfinite(waveform).all():
-        found.append(_fatal("not-finite", "samples that are not numbers"))
+        flags.append(_fatal("not-finite", "samples that are not numbers"))
     elif float(frame_levels(waveform, SAMPLE_RATE).max()) < SILENT:
-        found.append(_fatal("silent", "nothing but silence"))
-    return found
+        flags.append(_fatal("silent", "nothing but silence"))
+    return flags
 
 
-def _clipping(waveform: NDArray[np.float32]) -> list[Flag]:
-    """Samples on plateaus at full scale, as a share of all."""
+def _clipping(waveform: NDArray[np.float32]) -> list[QualityFlag]:
+    """The share of samples in runs at full scale."""
     full = (np.abs(waveform) >= CLIPPED_LEVEL).astype(np.int32)
-    plateaus = np.convolve(full, np.ones(CLIPPED_RUN, np.int32), mode="valid") == CLIPPED_RUN
-    share = float(plateaus.sum()) / waveform.size
+    runs = np.convolve(full, np.ones(CLIPPED_RUN, np.int32), mode="valid") == CLIPPED_RUN
+    share = float(runs.sum()) / waveform.size
     if share <= CLIPPED_SHARE:
         return []
     return [_fault("clipping", f"{share:.1%} of the samples are clipped")]
 
 
-def _length(shape: ClipShape, text: str) -> list[Flag]:
-    """Seconds of sound, silent edges aside, against what anyone needs for the words."""
+def _length(shape: ClipShape, text: str) -> list[QualityFlag]:
+    """The duration of the speech, without the silence around it, against the fastest and slowest pace."""
     seconds = (shape.speech_end - shape.speech_start) / SAMPLE_RATE
     bounds = speech_duration(text)
     if seconds < bounds.fastest:
@@ -131,17 +131,17 @@ def _length(shape: ClipShape, text: str) -> list[Flag]:
     return []
 
 
-def _pauses(shape: ClipShape) -> list[Flag]:
+def _pauses(shape: ClipShape) -> list[QualityFlag]:
     longest = max((end - start for start, end in shape.pauses), default=0) / SAMPLE_RATE
     if longest > DEAD_AIR:
         return [_fault("dead-air", f"{longest:.1f} s of silence between words")]
     if longest > LONG_PAUSE:
-        return [Flag("long-pause", f"{longest:.1f} s of silence between words", Severity.NOTE)]
+        return [QualityFlag("long-pause", f"{longest:.1f} s of silence between words", Severity.NOTE)]
     return []
 
 
-def _levels(waveform: NDArray[np.float32]) -> list[Flag]:
-    """Speech rises and falls with every syllable; a hum, a tone or noise does not."""
+def _levels(waveform: NDArray[np.float32]) -> list[QualityFlag]:
+    """The level of speech varies with every syllable, that of a hum, a tone or noise does not."""
     levels = frame_levels(waveform, SAMPLE_RATE)
     levels = levels[2:-2] if levels.size > 20 else levels[:0]
     if not levels.size:
@@ -152,8 +152,8 @@ def _levels(waveform: NDArray[np.float32]) -> list[Flag]:
     return [_fault("no-speech", "one even sound, without syllables")]
 
 
-def _end(waveform: NDArray[np.float32]) -> list[Flag]:
-    """Whether the clip stops in mid-sound, be it at its end or before the zeros that fill its last frame."""
+def _end(waveform: NDArray[np.float32]) -> list[QualityFlag]:
+    """Whether the sound stops abruptly, at the clip's end or before the zeros that fill its last frame."""
     sound = waveform[: int(np.flatnonzero(waveform)[-1]) + 1]
     end = sound[-round(CUT_WINDOW * SAMPLE_RATE) :].astype(np.float64)
     level = float(np.sqrt(np.square(end).mean()))
@@ -163,18 +163,18 @@ def _end(waveform: NDArray[np.float32]) -> list[Flag]:
     return [_fault("abrupt-end", f"still at {20 * np.log10(level):.0f} dBFS when it ends")]
 
 
-def _score(flags: list[Flag], shape: ClipShape, text: str) -> float:
-    """1 for a clip without flags at the expected pace; each flag and each departure costs."""
+def _score(flags: list[QualityFlag], shape: ClipShape, text: str) -> float:
+    """1 for a clip without flags at the expected pace; less for each flag and for another pace."""
     seconds = max(shape.speech_end - shape.speech_start, 1) / SAMPLE_RATE
-    haste = abs(float(np.log2(seconds / speech_duration(text).expected)))
+    pace_error = abs(float(np.log2(seconds / speech_duration(text).expected)))  # octaves
     faults = sum(flag.severity is Severity.FAULT for flag in flags)
     notes = len(flags) - faults
-    return round(max(0.0, 1.0 - 0.25 * faults - 0.05 * notes - 0.05 * min(haste, 4.0)), 3)
+    return round(max(0.0, 1.0 - 0.25 * faults - 0.05 * notes - 0.05 * min(pace_error, 4.0)), 3)
 
 
-def _fatal(name: str, detail: str) -> Flag:
-    return Flag(name, detail, Severity.FATAL)
+def _fatal(name: str, detail: str) -> QualityFlag:
+    return QualityFlag(name, detail, Severity.FATAL)
 
 
-def _fault(name: str, detail: str) -> Flag:
-    return Flag(name, detail, Severity.FAULT)
+def _fault(name: str, detail: str) -> QualityFlag:
+    return QualityFlag(name, detail, Severity.FAULT)

@@ -1,4 +1,4 @@
-"""What is silence in a clip and how loud the rest is, found in one pass over its samples."""
+"""A clip's shape: where its speech begins and ends, its pauses, and its loudness."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from narration.audio.loudness import integrated_loudness
 
-EDGE_THRESHOLD = -42.0  # dB, a frame's RMS against the loudest frame's; where audiobook tools trim, too
-PAUSE_THRESHOLD = -36.0  # dB; higher, since breath and room fill the pauses between words
-MIN_PAUSE = 0.12  # s; closures of plosives last up to 0.1
-MIN_LEVELLED = 3.0  # s of sound; the loudness of less says little
+EDGE_THRESHOLD = -42.0  # dB, a frame's RMS against the loudest frame's; audiobook tools trim there, too
+PAUSE_THRESHOLD = -36.0  # dB; higher, since breath and room noise fill the pauses between words
+MIN_PAUSE = 0.12  # s; the silence within a plosive lasts up to 0.1
+MIN_LOUDNESS_SECONDS = 3.0  # of speech; the loudness of less is no reliable measure
 FRAME = 0.03  # s
 HOP = 0.01  # s
-DIGITAL_SILENCE = 1e-4  # RMS; a loudest frame below -80 dBFS is no speech
+DIGITAL_SILENCE = 1e-4  # RMS; a clip whose loudest frame is below -80 dBFS has no speech
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class ClipShape:
 
 
 def shape_of(waveform: NDArray[np.float32], sample_rate: int) -> ClipShape:
-    """Measure a clip: where its sound begins and ends, its inner pauses, its loudness.
+    """Measure where a clip's speech begins and ends, its inner pauses, and its loudness.
 
-    Thresholds are relative to the clip's own loudest 30 ms, so that a quiet clip is not cut and
-    a loud one's noise is. A clip without any sound comes back whole, with neither pauses nor loudness.
+    Thresholds are relative to the clip's loudest 30 ms, so that they hold for quiet and loud clips alike.
+    A silent clip counts as speech from begin to end, with neither pauses nor loudness.
     """
     samples = waveform.size
     hop, frame = round(HOP * sample_rate), round(FRAME / HOP) * round(HOP * sample_rate)
@@ -46,7 +46,7 @@ def shape_of(waveform: NDArray[np.float32], sample_rate: int) -> ClipShape:
     if peak < DIGITAL_SILENCE:
         return ClipShape(samples, 0, samples, (), None)
     sounding = np.flatnonzero(levels > peak * 10 ** (EDGE_THRESHOLD / 20))
-    # A frame begins to sound by its newest hop and ceases to by its oldest.
+    # Sound begins in the newest hop of the first sounding frame and ends in the oldest hop of the last.
     start = int(sounding[0]) * hop + (frame - hop if sounding[0] else 0)
     end = min(samples, (int(sounding[-1]) + 1) * hop)
     quiet = levels <= peak * 10 ** (PAUSE_THRESHOLD / 20)
@@ -57,7 +57,7 @@ def shape_of(waveform: NDArray[np.float32], sample_rate: int) -> ClipShape:
         and (last - 1) * hop + frame < end
         and (last - 1 - first) * hop + frame >= MIN_PAUSE * sample_rate
     )
-    long_enough = end - start >= MIN_LEVELLED * sample_rate
+    long_enough = end - start >= MIN_LOUDNESS_SECONDS * sample_rate
     loudness = integrated_loudness(waveform[start:end], sample_rate) if long_enough else None
     return ClipShape(samples, start, end, pauses, loudness)
 
@@ -75,6 +75,6 @@ def frame_levels(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First index and one past the last of every run of true."""
+    """First index, and one past the last, of every run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
     return [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]

@@ -12,7 +12,7 @@ from narration.manifest import load_manifest
 from narration.planning import narration_slug, published_id
 from narration.settings import Settings
 from narration.store import ObjectInfo, Store, validate_id
-from narration.voices.catalog import choose_voice
+from narration.voices import choose_voice
 
 MAX_TRIES = 3
 """Sweeps that try a script whose failure may pass."""
@@ -46,7 +46,7 @@ def find_waiting_scripts(
     settled = [info for info in store.scripts.list_inbox() if _age(info) >= timedelta(seconds=settle_seconds)]
     if not settled:
         return []
-    voice = choose_voice(store, settings)
+    voice = choose_voice(store.voices, settings)
     narrated = _narrated(store)
     found: list[WaitingScript | UnreadableScript] = []
     named: dict[str, str] = {}

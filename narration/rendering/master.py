@@ -14,9 +14,9 @@ from pathlib import Path
 
 import ffmpeg
 
+from narration.audio.ffmpeg import REMEDY, feed, find_ffmpeg
 from narration.errors import MasteringError
 from narration.rendering.assembly import ClipReader, assemble
-from narration.rendering.ffmpeg import REMEDY, feed, find_ffmpeg
 from narration.rendering.timeline import MASTER_RATE, Timeline
 
 TRUE_PEAK_CEILING = -1.0  # dBTP

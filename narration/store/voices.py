@@ -13,6 +13,15 @@ from narration.store.objects import JSON_CONTENT_TYPE, StoredObject
 class VoiceCollection(StoreCollection):
     """Samples and descriptions of voices, as bytes; `narration.voices` parses and writes them."""
 
+    @property
+    def location(self) -> str:
+        """The store's address in messages: a folder's path or `s3://bucket/prefix`."""
+        return self._objects.location
+
+    def link_sample(self, key: str, *, seconds: int) -> str:
+        """Return a URL that reads a sample without credentials; one into S3 expires after `seconds`."""
+        return self._objects.link(key, seconds=seconds)
+
     def put_sample(self, name: str, sha256: str, data: bytes, *, suffix: str, content_type: str) -> str:
         """Store a sample of the voice `name` and return its key."""
         key = sample_key(name, sha256, suffix)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from narration import audio
-from narration.audio.quality import Severity, Verdict, inspect_clip
+from narration.audio.quality import QualityVerdict, Severity, inspect_clip
 from narration.contract import SAMPLE_RATE
 from narration.endpoint import JobResult
 from narration.errors import BadAudio, BadResult, QualityError, SettingsError
@@ -22,7 +22,7 @@ class Candidate:
     flac: bytes
     samples: int
     result: JobResult
-    verdict: Verdict
+    verdict: QualityVerdict
     attempt: int
     seed: int
 
@@ -91,7 +91,7 @@ def build_sidecar(
     )
 
 
-def _quality(verdict: Verdict) -> ClipQuality:
+def _quality(verdict: QualityVerdict) -> ClipQuality:
     """What the sidecar remembers of a verdict: faults no attempt was free of, and notes."""
     told: dict[bool, list[str]] = {True: [], False: []}
     for flag in verdict.flags:
@@ -103,6 +103,6 @@ def _whole(milliseconds: float | None) -> int | None:
     return None if milliseconds is None else round(milliseconds)
 
 
-def describe_faults(verdict: Verdict) -> str:
+def describe_faults(verdict: QualityVerdict) -> str:
     """What is wrong with a clip, in words."""
     return ", ".join(f"{flag.name}: {flag.detail}" for flag in verdict.flags)

@@ -16,7 +16,7 @@ import pytest
 from support.prefect_servers import RestartableServer
 from support.proxy import does_first
 
-from narration.rendering.ffmpeg import find_ffmpeg
+from narration.audio.ffmpeg import find_ffmpeg
 from narration.store import atomic
 
 if TYPE_CHECKING:

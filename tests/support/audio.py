@@ -1,4 +1,4 @@
-"""Real speech for tests: espeak-ng by ctypes, in a process of its own because its state is global."""
+"""Speech by espeak-ng (in a process of its own: its state is global), silence and tones for tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RATE = 24_000  # Hz, as clips have
 
 
 def speak(text: str, *, voice: str = "en-us", wpm: int = 175) -> NDArray[np.float32]:
-    """`text` spoken by a fresh espeak-ng: mono float32 at 24 kHz, the same bytes every time."""
+    """`text` spoken by a new espeak-ng process: mono float32 at 24 kHz, the same samples every time."""
     return _speak(text, voice, wpm).copy()
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpu_worker import audio
 from gpu_worker.engine_protocol import SampleLoader, VoiceSample, Waveform
 from gpu_worker.higgs.codec import Codec
 from gpu_worker.higgs.decoder import Decoder
@@ -22,6 +21,7 @@ from gpu_worker.higgs.load_model import load_language_model
 from gpu_worker.higgs.model_runner import ModelRunner
 from gpu_worker.higgs.prompt import PromptBuilder
 from gpu_worker.higgs.scheduler import Scheduler
+from narration.audio.files import decode, encode_clip
 from narration.contract import SynthesisRequest
 from support.higgs_oracle import Conversation
 
@@ -33,9 +33,7 @@ _NOISE = np.random.default_rng(11)
 ANNA: Waveform = (0.2 * _NOISE.standard_normal(30_000)).astype(np.float32)
 BERT: Waveform = (0.2 * _NOISE.standard_normal(24_000)).astype(np.float32)
 # Encoded with 16 bits and decoded, as the worker will receive it.
-CONTEXT = audio.decode(
-    audio.encode((0.2 * _NOISE.standard_normal(20_000)).astype(np.float32), "wav"), max_seconds=5
-)
+CONTEXT = decode(encode_clip((0.2 * _NOISE.standard_normal(20_000)).astype(np.float32), "wav"))[0]
 
 _ROOM = "Audio is recorded from a quiet room."
 
@@ -138,7 +136,7 @@ def request_of(conversation: Conversation, **changes: Any) -> tuple[SynthesisReq
         sample = sample_loader(text, waveform)
     if turns:
         text, waveform = turns[0]
-        encoded = base64.b64encode(audio.encode(waveform, "wav")).decode()
+        encoded = base64.b64encode(encode_clip(waveform, "wav")).decode()
         fields |= {"previous_text": text, "previous_audio_base64": encoded}
     return SynthesisRequest(**fields | changes), sample
 
