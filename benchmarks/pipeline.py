@@ -92,7 +92,6 @@ def _environment(folder: Path, concurrency: int) -> dict[str, str]:
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "NARRATION_STORE": str(folder / "store"),
         "NARRATION_ENGINE": "draft",
         "NARRATION_CONCURRENCY": str(concurrency),

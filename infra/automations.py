@@ -32,7 +32,7 @@ START_TIMEOUT = timedelta(seconds=300)  # from a worker's claim to the start of 
 CANCELLATION_TIMEOUT = timedelta(seconds=180)  # for the process to cancel its jobs and confirm it
 STARTS_RESCHEDULED = 3
 # Until a crashed run is scheduled again. A worker with a limit counts a run for a moment after its
-# process has died, and ends itself if it gets the same run again meanwhile (Prefect 3.8).
+# process has died, and does not start the same run meanwhile.
 RESCHEDULE_DELAY = timedelta(seconds=20)
 
 

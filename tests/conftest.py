@@ -34,7 +34,6 @@ def pytest_configure() -> None:
             del os.environ[name]
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 

@@ -195,10 +195,7 @@ def deployed(
 
 @contextmanager
 def worker_of(deployed: Deployed, name: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`prefect worker start`, which knows nothing but the server's address.
-
-    With `--limit` it ends with an error when a run it still holds is scheduled again.
-    """
+    """`prefect worker start`, which knows nothing but the server's address."""
     with running_worker(
         deployed.home / name, deployed.api_url, POOL, *options, PREFECT_WORKER_QUERY_SECONDS="1"
     ) as process:
