@@ -1,4 +1,4 @@
-"""Fixtures of whole narrations with a fault in their way."""
+"""Fixtures for narrations with faults: services for the session, one narration for each test."""
 
 from __future__ import annotations
 
@@ -7,55 +7,56 @@ from collections.abc import Iterator
 
 import pytest
 
-from faults.backstage import Backstage
-from faults.scene import Published, Scene
-from faults.short_pauses import short_pauses
+from faults.narration_case import CHUNKS, NarrationCase
+from faults.published import Published
+from faults.services import Services
+from faults.short_retry_delays import short_retry_delays
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register this folder's marker."""
+    config.addinivalue_line(
+        "markers", "fault_row(text): the test stands for the row of docs/faults.md with this first cell"
+    )
 
 
 @pytest.fixture(scope="session")
-def backstage() -> Iterator[Backstage]:
-    """One backstage for the session; every test settles it."""
-    made = Backstage()
-    made.open()
+def services() -> Iterator[Services]:
+    """Endpoint, worker, S3 server and their proxies, for all tests of the session."""
+    services = Services()
+    services.start()
     try:
-        yield made
+        yield services
     finally:
-        made.close()
-
-
-@pytest.fixture
-def patience_in_seconds() -> Iterator[None]:
-    """Short pauses for a test."""
-    with short_pauses():
-        yield
+        services.stop()
 
 
 @pytest.fixture(scope="session")
-def undisturbed(backstage: Backstage, prefect_url: str) -> Published:
-    """What the narration is when nothing goes wrong."""
-    backstage.settle()
-    scene = Scene(backstage, prefect_url)
-    scene.run()
-    assert backstage.jobs == 4
-    return scene.published()
+def reference(services: Services, prefect_url: str) -> Published:
+    """What the narration publishes without a fault."""
+    services.reset()
+    case = NarrationCase(services, prefect_url)
+    case.run()
+    assert services.accepted_jobs == CHUNKS
+    return case.published()
 
 
 @pytest.fixture(scope="module")
-def swept() -> Iterator[None]:
-    """What boto3 and Prefect leave open is closed where their module's own filters still hold."""
+def _collected_garbage() -> Iterator[None]:
+    """Close connections that boto3 and Prefect leave open while the module's warning filters hold."""
     yield
     gc.collect()
 
 
 @pytest.fixture
-def scene(
-    backstage: Backstage,
+def case(
+    services: Services,
     prefect_url: str,
-    undisturbed: Published,
-    swept: None,  # noqa: ARG001  # for its end
-) -> Iterator[Scene]:
-    """A narration to be disturbed, before an empty store."""
-    assert undisturbed
-    backstage.settle()
-    yield Scene(backstage, prefect_url)
-    backstage.settle()
+    reference: Published,  # noqa: ARG001  # made first, while no fault is arranged
+    _collected_garbage: None,
+) -> Iterator[NarrationCase]:
+    """A narration with an empty store, short retry delays and no fault yet."""
+    services.reset()
+    with short_retry_delays():
+        yield NarrationCase(services, prefect_url)
+    services.reset()

@@ -1,25 +1,28 @@
-"""A real PostgreSQL server on loopback for tests, in a folder of its own, gone when the test is."""
+"""Starts PostgreSQL on loopback in a temporary folder, for Prefect servers that must not lose events."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
+if sys.platform != "win32":
+    import pwd
+
 START_SECONDS = 60
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on at this moment."""
+    """A TCP port of loopback on which no program listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -28,7 +31,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_postgres() -> Iterator[str]:
-    """Start PostgreSQL on a fresh cluster; yield Prefect's URL of its empty database `prefect`."""
+    """Start PostgreSQL on a fresh cluster; yield Prefect's URL of its empty database `prefect`.
+
+    Raises `RuntimeError` where PostgreSQL is missing, and on Windows.
+    """
+    if sys.platform == "win32":
+        raise RuntimeError("tests start PostgreSQL on Linux and macOS only")
     programs = _programs()
     account = _account()
     folder = Path(tempfile.mkdtemp(prefix="narration-postgres-"))
@@ -97,10 +105,10 @@ def _create_database(programs: Path, port: int, server: subprocess.Popen[bytes],
 
 
 def _programs() -> Path:
-    """Where the server's programs are: Debian keeps them off PATH, by version."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
-    if found:
-        return found[-1].parent
+    """The folder of the server's programs: Debian keeps them off PATH, by version."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    if versions:
+        return versions[-1].parent
     on_path = shutil.which("postgres")
     if on_path is None:
         raise RuntimeError("PostgreSQL is not installed (Debian: apt-get install postgresql)")

@@ -1,4 +1,4 @@
-"""A real Prefect server, and workers for it, as processes on loopback for tests."""
+"""Starts Prefect servers and workers as processes on loopback, for every test that runs flows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 import httpx
+import psutil  # type: ignore[import-untyped]  # ships no types
 
 from support.postgres import free_port
 
@@ -32,20 +33,15 @@ def prefect_env(home: Path, api_url: str | None = None, **more: str) -> dict[str
 
 @contextlib.contextmanager
 def running(command: Sequence[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `command` in a session of its own, its output in `log`; end it with all its children."""
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, env=dict(env), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
+    """Run `command` in a session of its own, its output in `log`; stop it with all its children."""
+    process = _start(command, env, log)
     try:
         yield process
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # what does not stop when asked is killed below
+        _signal_all(process, kill=False)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # what does not stop in time is killed below
             process.wait(timeout=STOP_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _signal_all(process, kill=True)
         process.wait()
 
 
@@ -57,16 +53,11 @@ def running_server(home: Path, database_url: str | None = None, **settings: str)
     on top, such as `PREFECT_SERVER_UI_ENABLED="true"` (off by default: the UI is copied at start).
     """
     home.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    chosen = {"PREFECT_SERVER_UI_ENABLED": "false"} | settings
-    if database_url is not None:
-        chosen["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database_url
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    api_url = f"http://127.0.0.1:{port}/api"
-    log = home / "server.log"
-    with running(command, prefect_env(home, **chosen), log) as process:
-        _wait_until_healthy(f"{api_url}/health", process, log)
-        yield api_url
+    database = {} if database_url is None else {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url}
+    port, log = free_port(), home / "server.log"
+    with running(_server_command(port), _server_env(home, **database, **settings), log) as process:
+        _wait_until_healthy(port, process, log)
+        yield _api_url(port)
 
 
 @contextlib.contextmanager
@@ -81,31 +72,21 @@ def running_worker(
         yield process
 
 
-def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(url, timeout=5).status_code == httpx.codes.OK:
-                return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{url} does not answer:\n{log.read_text(errors='replace')[-5_000:]}")
-        time.sleep(0.2)
-
-
 class RestartableServer:
-    """A Prefect server that can be killed and started again where it was, with the same database."""
+    """A Prefect server that can be killed and started again, with the same port and database in `home`."""
 
-    def __init__(self, home: Path, seconds_gone: float = 1.0) -> None:
+    def __init__(self, home: Path, restart_seconds: float = 1.0) -> None:
         self._home = home
+        self._log = home / "server.log"
         self._port = free_port()
-        self._gone = seconds_gone
+        self._restart_seconds = restart_seconds
         self._process: subprocess.Popen[bytes]
         self._restarting: threading.Thread | None = None
-        self.url = f"http://127.0.0.1:{self._port}/api"
+        self.url = _api_url(self._port)
 
     def __enter__(self) -> Self:
         self._start()
-        self._wait()
+        _wait_until_healthy(self._port, self._process, self._log)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,35 +95,63 @@ class RestartableServer:
         self.end()
 
     def restart_soon(self) -> None:
-        """Kill it now; it is back after a while."""
+        """Kill the server now, and start it again after `restart_seconds` in a thread."""
         self.end()
 
-        def come_back() -> None:
-            time.sleep(self._gone)
+        def restart() -> None:
+            time.sleep(self._restart_seconds)
             self._start()
 
-        self._restarting = threading.Thread(target=come_back)
+        self._restarting = threading.Thread(target=restart)
         self._restarting.start()
 
-    def _start(self) -> None:
-        serve = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self._port)]
-        env = prefect_env(self._home, PREFECT_SERVER_UI_ENABLED="false")
-        with (self._home / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *serve], env=env, stdout=log, stderr=log, start_new_session=True
-            )
-
     def end(self) -> None:
-        """Kill it, if it still runs."""
+        """Kill the server, if it runs."""
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            _signal_all(self._process, kill=True)
             self._process.wait()
 
-    def _wait(self) -> None:
-        give_up = time.monotonic() + 120
-        while time.monotonic() < give_up:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK:
-                    return
-            time.sleep(0.2)
-        raise RuntimeError((self._home / "server.log").read_text()[-3_000:])
+    def _start(self) -> None:
+        self._process = _start(_server_command(self._port), _server_env(self._home), self._log)
+
+
+def _server_command(port: int) -> list[str]:
+    return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+
+
+def _server_env(home: Path, **settings: str) -> dict[str, str]:
+    return prefect_env(home, **{"PREFECT_SERVER_UI_ENABLED": "false"} | settings)
+
+
+def _api_url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/api"
+
+
+def _start(command: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, env=dict(env), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _signal_all(process: subprocess.Popen[bytes], *, kill: bool) -> None:
+    """Stop, or kill, a process that leads a session, and its children."""
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+    process.kill()
+
+
+def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    url, deadline = f"{_api_url(port)}/health", time.monotonic() + START_SECONDS
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(url, timeout=5).status_code == httpx.codes.OK:
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{url} does not answer:\n{log.read_text(errors='replace')[-5_000:]}")
+        time.sleep(0.2)
