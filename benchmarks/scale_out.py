@@ -20,7 +20,7 @@ from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from support.deployments import Deployed, deploy, open_setting, worker_of
+from support.deployments import Deployed, deploy, start_servers, worker_of
 
 RUNS_A_WORKER = 2
 CHUNKS = 6
@@ -62,8 +62,8 @@ def main(narrations: int, workers: Sequence[int]) -> None:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-out-")))
         os.environ["PREFECT_HOME"] = str(home / "prefect")
-        deployed = deploy(stack, open_setting(stack, home / "server"), home)
-        deployed.endpoint.pause = JOB_SECONDS
+        deployed = deploy(stack, start_servers(stack, home / "server"), home)
+        deployed.endpoint.result_delay = JOB_SECONDS
         first = 0.0
         for count in workers:
             taken = measure(deployed, count, narrations)

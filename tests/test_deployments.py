@@ -137,7 +137,7 @@ def test_a_narration_asked_for_is_published(deployed: Deployed, asked: Asked, wa
     assert run["name"] == f"by-{way}"
     manifest = deployed.manifest(f"by-{way}-draft")
     assert [chunk["source_text"] for chunk in manifest["chunks"]] == texts_of(way)
-    assert deployed.endpoint.asked_for(f"called {way},") == 3
+    assert deployed.endpoint.count_submitted(f"called {way},") == 3
 
 
 def test_video_agent_waits_for_its_manifest(deployed: Deployed, asked: Asked) -> None:
@@ -275,15 +275,15 @@ class Trouble:
 def trouble(deployed: Deployed) -> Iterator[Trouble]:
     """A chunk that the worker refuses; runs to cancel, kill and freeze, each with a job in flight."""
     endpoint = deployed.endpoint
-    endpoint.spoiled.add("paragraph 2 of the script called spoiled")
-    endpoint.held |= {"called cancelled", "called killed", "called frozen"}
+    endpoint.refused_texts.add("paragraph 2 of the script called spoiled")
+    endpoint.held_texts |= {"called cancelled", "called killed", "called frozen"}
     yield Trouble(
         *(
             deployed.start("narrate", script=stored(deployed, name), narration_id=name)
             for name in ("spoiled", "cancelled", "killed", "frozen")
         )
     )
-    endpoint.forget()
+    endpoint.reset()
 
 
 def test_a_failed_chunk_is_made_alone_by_the_retry_button(deployed: Deployed, trouble: Trouble) -> None:
@@ -294,14 +294,14 @@ def test_a_failed_chunk_is_made_alone_by_the_retry_button(deployed: Deployed, tr
     (summary, *_) = deployed.artifacts("summary-spoiled-draft")
     assert f"press Retry on this run, or `prefect flow-run retry {run['id']}`" in summary["data"]
     assert deployed.store.manifests.read("spoiled-draft") is None
-    assert deployed.endpoint.asked_for("called spoiled") == 3
+    assert deployed.endpoint.count_submitted("called spoiled") == 3
 
-    deployed.endpoint.spoiled.clear()
+    deployed.endpoint.refused_texts.clear()
     deployed.move(trouble.failed, "SCHEDULED", "AwaitingRetry")  # what the button sends
     deployed.until(trouble.failed, lambda now: now["run_count"] == 2)
     assert deployed.finished(trouble.failed)["state_type"] == "COMPLETED"
     assert deployed.endpoint.submitted.count(script("spoiled").split("\n\n")[1]) == 2
-    assert deployed.endpoint.asked_for("called spoiled") == 4
+    assert deployed.endpoint.count_submitted("called spoiled") == 4
     rows = json.loads(deployed.artifacts("chunks-spoiled-draft")[0]["data"])
     assert [row["state"] for row in rows] == ["cached", "synthesized", "cached"]
 
@@ -325,7 +325,7 @@ def test_cancelling_a_run_cancels_its_jobs(deployed: Deployed, trouble: Trouble)
     deployed.move(trouble.cancelled, "CANCELLING", "Cancelling")
     assert deployed.finished(trouble.cancelled)["state_type"] == "CANCELLED"
     assert endpoint.in_flight("called cancelled") == 0
-    assert endpoint.cancelled("called cancelled") == 1
+    assert endpoint.count_cancelled("called cancelled") == 1
     assert endpoint.in_flight("called killed") == 1
 
 
@@ -336,7 +336,7 @@ def test_a_killed_runs_jobs_are_taken_up_and_not_paid_again(deployed: Deployed, 
     for process in runs_below(os.getpid())[trouble.killed]:
         process.kill()
     deployed.until(trouble.killed, lambda now: now["run_count"] == 2)
-    endpoint.held.clear()
+    endpoint.held_texts.clear()
     run = deployed.finished(trouble.killed)
     assert run["state_type"] == "COMPLETED", run["state"]
     assert sorted(text for text in endpoint.submitted if "called killed" in text) == sorted(
@@ -349,7 +349,7 @@ def test_cancelling_a_run_whose_process_is_dead_cancels_its_jobs(deployed: Deplo
     run = deployed.finished(frozen)
     assert run["state_type"] == "CANCELLED", run["state"]
     assert deployed.endpoint.in_flight("called frozen") == 0
-    assert deployed.endpoint.cancelled("called frozen") == 1
+    assert deployed.endpoint.count_cancelled("called frozen") == 1
     assert not [record for record in deployed.store.jobs.list() if record.run == frozen]
 
 

@@ -15,62 +15,62 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
 import soundfile
 from support.audio import RATE, silence, speak
-from support.narrations import FOUR_CHUNKS, Place
+from support.narrations import FOUR_CHUNKS, CliWorkspace
 
 SAID = "This is what the sample says, word for word, and nothing else is to be heard in it."
 
 
-def test_a_script_becomes_a_narration_and_the_second_run_synthesizes_nothing(place: Place) -> None:
+def test_a_script_becomes_a_narration_and_the_second_run_synthesizes_nothing(cli: CliWorkspace) -> None:
     """What a person came for: audio, captions and manifest; and no second of speech is made twice."""
-    script = place.write("four.md", FOUR_CHUNKS)
-    first = place.json("run", str(script))
+    script = cli.write("four.md", FOUR_CHUNKS)
+    first = cli.json("run", str(script))
     assert (first["chunks"], first["synthesized"], first["cached"], first["failed"]) == (4, 4, 0, 0)
     assert first["narration_id"] == "four-draft"
     for location in [first["manifest"], *first["files"].values()]:
         assert Path(location).stat().st_size > 0
-    manifest = place.manifest("four-draft")
+    manifest = cli.manifest("four-draft")
     assert manifest["engine"] == "draft"
     assert manifest["title"] == "Four chunks"
     assert [chunk["index"] for chunk in manifest["chunks"]] == [1, 2, 3, 4]
     assert abs(manifest["loudness"]["integrated_lufs"] - -14) <= 0.5
     written = Path(first["manifest"]).read_bytes()
-    second = place.json("run", str(script))
+    second = cli.json("run", str(script))
     assert (second["synthesized"], second["cached"]) == (0, 4)
     assert Path(first["manifest"]).read_bytes() == written
 
 
-def test_a_one_word_edit_costs_one_chunk(place: Place) -> None:
+def test_a_one_word_edit_costs_one_chunk(cli: CliWorkspace) -> None:
     """Identity is the text's, not the place's: an edit is paid where it happened."""
-    place.json("run", str(place.write("four.md", FOUR_CHUNKS)))
+    cli.json("run", str(cli.write("four.md", FOUR_CHUNKS)))
     edited = FOUR_CHUNKS.replace("something else", "something new").replace("# Four", "# Five\n\n# Four")
-    again = place.json("run", str(place.write("four.md", edited)))
+    again = cli.json("run", str(cli.write("four.md", edited)))
     assert again["chunks"] == 5
     assert again["synthesized"] == 2  # the new heading and the edited paragraph
 
 
-def test_a_sentence_said_twice_is_synthesized_once(place: Place) -> None:
+def test_a_sentence_said_twice_is_synthesized_once(cli: CliWorkspace) -> None:
     """One text, one clip, wherever it stands."""
     said = "The same words are said once more, and they are long enough to stand alone.\n\n"
     between = "And in between there is another paragraph, which is just as long as they are.\n\n"
-    answer = place.json("run", str(place.write("twice.txt", said + between + said)))
+    answer = cli.json("run", str(cli.write("twice.txt", said + between + said)))
     assert answer["chunks"] == 3
     assert answer["synthesized"] == 3
-    assert len(list((place.store / "clips").rglob("*.flac"))) == 2
+    assert len(list((cli.store / "clips").rglob("*.flac"))) == 2
 
 
-def test_a_run_killed_half_way_goes_on_from_there(place: Place) -> None:
+def test_a_run_killed_half_way_goes_on_from_there(cli: CliWorkspace) -> None:
     """SIGKILL loses nothing that was stored."""
     paragraphs = [f"This is paragraph number {n}, and it says its own number." for n in range(1, 25)]
-    script = place.write("long.txt", "\n\n".join(paragraphs))
-    process = place.start("run", str(script), NARRATION_CONCURRENCY="2")
+    script = cli.write("long.txt", "\n\n".join(paragraphs))
+    process = cli.start("run", str(script), NARRATION_CONCURRENCY="2")
     deadline = time.monotonic() + 120
-    while len(list((place.store / "clips").rglob("*.json"))) < 8 and time.monotonic() < deadline:
+    while len(list((cli.store / "clips").rglob("*.json"))) < 8 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    stored = len(list((place.store / "clips").rglob("*.json")))
+    stored = len(list((cli.store / "clips").rglob("*.json")))
     assert 8 <= stored < 24
-    again = place.json("run", str(script))
+    again = cli.json("run", str(script))
     assert again["failed"] == 0
     assert again["cached"] >= stored
     assert again["synthesized"] <= 24 - stored
@@ -134,36 +134,36 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGTERM")
-def test_a_run_that_is_terminated_within_its_flow_still_has_its_last_word(place: Place) -> None:
+def test_a_run_that_is_terminated_within_its_flow_still_has_its_last_word(cli: CliWorkspace) -> None:
     """Prefect ends such a flow by sending the signal again, to whoever had it before."""
     command = [sys.executable, "-c", TERMINATED]
-    done = subprocess.run(command, env=place.env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=cli.env, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
 
 
-def test_plan_tells_what_would_be_made_without_making_it(place: Place) -> None:
+def test_plan_tells_what_would_be_made_without_making_it(cli: CliWorkspace) -> None:
     """Planning writes nothing, asks only the store, and counts chunks from 1."""
-    script = place.write("four.md", FOUR_CHUNKS)
-    plan = place.json(
+    script = cli.write("four.md", FOUR_CHUNKS)
+    plan = cli.json(
         "plan", str(script), RUNPOD_HIGGS_ENDPOINT_ID="nowhere", NARRATION_RUNPOD_URL="http://127.0.0.1:9/v2"
     )
     assert [chunk["index"] for chunk in plan["chunks"]] == [1, 2, 3, 4]
     assert plan["totals"]["cached"] == 0
     assert plan["totals"]["speech_seconds"] > 5
-    assert not place.store.exists()
+    assert not cli.store.exists()
 
 
-def test_a_damaged_clip_is_made_again_and_never_published(place: Place) -> None:
+def test_a_damaged_clip_is_made_again_and_never_published(cli: CliWorkspace) -> None:
     """Bytes that are not what their sidecar says are a miss."""
-    script = place.write("four.md", FOUR_CHUNKS)
-    first = place.json("run", str(script))
-    clips = sorted((place.store / "clips").rglob("*.flac"))
+    script = cli.write("four.md", FOUR_CHUNKS)
+    first = cli.json("run", str(script))
+    clips = sorted((cli.store / "clips").rglob("*.flac"))
     flipped = bytearray(clips[0].read_bytes())
     flipped[len(flipped) // 2] ^= 0xFF
     clips[0].write_bytes(flipped)
     clips[1].write_bytes(clips[1].read_bytes()[:100])
     script.write_text(FOUR_CHUNKS + "\nOne more paragraph makes mastering necessary.\n", encoding="utf-8")
-    again = place.json("run", str(script))
+    again = cli.json("run", str(script))
     assert again["failed"] == 0
     assert again["synthesized"] == 3
     assert again["files"]["mp3"] != first["files"]["mp3"]
@@ -185,47 +185,47 @@ BAD = [
     ("arguments", "named"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else None
 )
 def test_bad_input_is_refused_naming_it_before_anything_is_written(
-    place: Place, arguments: list[str], named: str
+    cli: CliWorkspace, arguments: list[str], named: str
 ) -> None:
     """Exit status 2, the cause and the remedy, nothing half-written."""
-    place.write("four.md", FOUR_CHUNKS)
-    place.write("empty.md", " \n\n ")
-    place.write("silent.md", "---\n\n***\n")
-    (place.folder / "binary.md").write_bytes(b"Hello \xff\xfe\x00 there")
-    done = place.narrate(*arguments)
+    cli.write("four.md", FOUR_CHUNKS)
+    cli.write("empty.md", " \n\n ")
+    cli.write("silent.md", "---\n\n***\n")
+    (cli.folder / "binary.md").write_bytes(b"Hello \xff\xfe\x00 there")
+    done = cli.narrate(*arguments)
     assert done.returncode == 2, done.stderr
     assert named in done.stderr
     assert "Traceback" not in done.stderr
-    assert not place.store.exists()
+    assert not cli.store.exists()
 
 
-def test_an_unreachable_endpoint_is_said_in_seconds(place: Place) -> None:
+def test_an_unreachable_endpoint_is_said_in_seconds(cli: CliWorkspace) -> None:
     """Nothing is submitted, and the message names the address."""
-    script = place.write("four.md", FOUR_CHUNKS)
+    script = cli.write("four.md", FOUR_CHUNKS)
     began = time.monotonic()
-    done = place.narrate("run", str(script), NARRATION_RUNPOD_URL="http://127.0.0.1:9/v2")
+    done = cli.narrate("run", str(script), NARRATION_RUNPOD_URL="http://127.0.0.1:9/v2")
     assert done.returncode == 2, done.stderr
     assert "127.0.0.1:9" in done.stderr
     assert time.monotonic() - began < 60
 
 
-def test_a_price_above_the_limit_is_refused_before_anything_is_paid(place: Place) -> None:
+def test_a_price_above_the_limit_is_refused_before_anything_is_paid(cli: CliWorkspace) -> None:
     """--max-cost stops a run that cannot stay below it, naming the price and the limit."""
-    script = place.write("four.md", FOUR_CHUNKS)
-    sample = place.folder / "sample.wav"
+    script = cli.write("four.md", FOUR_CHUNKS)
+    sample = cli.folder / "sample.wav"
     soundfile.write(sample, np.concatenate([speak(SAID), silence(0.3)]), RATE)
-    added = place.narrate("voice", "add", "default", "--sample", str(sample), "--transcript", SAID)
+    added = cli.narrate("voice", "add", "default", "--sample", str(sample), "--transcript", SAID)
     assert added.returncode == 0, added.stderr
     higgs = {"NARRATION_ENGINE": "higgs", "NARRATION_MODEL": "higgs/1"}
-    done = place.narrate("run", str(script), "--max-cost", "0.0001", **higgs)
+    done = cli.narrate("run", str(script), "--max-cost", "0.0001", **higgs)
     assert done.returncode == 2, done.stderr
     assert "more than the limit of $0.0001" in done.stderr
-    assert not list(place.store.glob("jobs/*/*"))
+    assert not list(cli.store.glob("jobs/*/*"))
 
 
-def test_json_is_the_only_thing_on_stdout(place: Place) -> None:
+def test_json_is_the_only_thing_on_stdout(cli: CliWorkspace) -> None:
     """Programs read the answer without looking for it."""
-    done = place.narrate("run", str(place.write("four.md", FOUR_CHUNKS)), "--json")
+    done = cli.narrate("run", str(cli.write("four.md", FOUR_CHUNKS)), "--json")
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)) >= {
         "narration_id",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.audio import speak
-from support.narrations import Place
+from support.narrations import CliWorkspace
 from support.tiny_codec import write_tiny_codec
 from support.tiny_higgs import write_tiny_higgs
 
@@ -20,20 +20,20 @@ The second one is spoken by the same model, beside the first.
 """
 
 
-def test_a_narration_is_spoken_by_higgs_in_a_cloned_voice(place: Place) -> None:
+def test_a_narration_is_spoken_by_higgs_in_a_cloned_voice(cli: CliWorkspace) -> None:
     """With a worker of this machine's own, `narrate run` needs only its checkpoints and a voice."""
-    model = write_tiny_higgs(place.folder / "model", counting=60)
-    codec = write_tiny_codec(place.folder / "codec")
-    sample = place.folder / "sample.flac"
+    model = write_tiny_higgs(cli.folder / "model", counting=60)
+    codec = write_tiny_codec(cli.folder / "codec")
+    sample = cli.folder / "sample.flac"
     sample.write_bytes(encode_flac(speak(TRANSCRIPT), 24_000))
     worker = {
-        name: value for name, value in place.env.items() if not name.startswith(("RUNPOD_", "NARRATION_"))
+        name: value for name, value in cli.env.items() if not name.startswith(("RUNPOD_", "NARRATION_"))
     }
-    higgs = Place(
-        place.folder,
+    higgs = CliWorkspace(
+        cli.folder,
         worker
         | {
-            "NARRATION_STORE": str(place.store),
+            "NARRATION_STORE": str(cli.store),
             "NARRATION_ATTEMPTS": "1",
             "WORKER_ENGINE": "higgs",
             "WORKER_MODEL": str(model),
@@ -44,12 +44,12 @@ def test_a_narration_is_spoken_by_higgs_in_a_cloned_voice(place: Place) -> None:
     )
     added = higgs.narrate("voice", "add", "default", "--sample", str(sample), "--transcript", TRANSCRIPT)
     assert added.returncode == 0, added.stderr
-    answer = higgs.json("run", str(place.write("tiny.md", SCRIPT)))
+    answer = higgs.json("run", str(cli.write("tiny.md", SCRIPT)))
     assert (answer["engine"], answer["narration_id"], answer["failed"]) == ("higgs", "tiny", 0)
     manifest = higgs.manifest("tiny")
     assert manifest["voice"]["transcript"] == TRANSCRIPT
     assert manifest["model"].startswith("higgs-audio-v2/")
     assert {chunk["engine"]["device"] for chunk in manifest["chunks"]} == {"cpu"}
     assert Path(answer["files"]["mp3"]).stat().st_size > 0
-    again = higgs.json("run", str(place.folder / "tiny.md"))
+    again = higgs.json("run", str(cli.folder / "tiny.md"))
     assert (again["synthesized"], again["cached"]) == (0, answer["chunks"])

@@ -21,7 +21,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from support.browser import Page, browsing
-from support.deployments import FLOWS_HERE, Shelf
+from support.deployments import FLOWS_HERE, FlowWorkspace
 from support.stores import new_s3_address, server
 
 from flows.narrate import narrate
@@ -57,9 +57,9 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def served(shelf: Shelf) -> Iterator[str]:
+def served(workspace: FlowWorkspace) -> Iterator[str]:
     """Address of the store's folder, served as any web server would."""
-    handler = functools.partial(_Quiet, directory=str(shelf.folder))
+    handler = functools.partial(_Quiet, directory=str(workspace.folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -80,13 +80,13 @@ def manifest_in(store: Store) -> Manifest:
     return load_manifest(found[0], name=ID)
 
 
-def manifest_of(shelf: Shelf) -> Manifest:
-    return manifest_in(shelf.store)
+def manifest_of(workspace: FlowWorkspace) -> Manifest:
+    return manifest_in(workspace.store)
 
 
-def review_of(shelf: Shelf) -> str:
+def review_of(workspace: FlowWorkspace) -> str:
     """Key of the published page."""
-    entry = manifest_of(shelf).file("html")
+    entry = manifest_of(workspace).file("html")
     assert entry is not None
     return entry.key
 
@@ -100,12 +100,12 @@ PLAY = """(async () => {
 
 
 @pytest.mark.parametrize("way", ["http", "file"])
-async def test_every_chunk_can_be_heard(shelf: Shelf, page: Page, served: str, way: str) -> None:
+async def test_every_chunk_can_be_heard(workspace: FlowWorkspace, page: Page, served: str, way: str) -> None:
     """Each player plays its own clip, for as long as the manifest says, from a server or the disk."""
-    await shelf.after(hostile)
-    base = served if way == "http" else shelf.folder.as_uri()
-    page.open(f"{base}/{review_of(shelf)}")
-    lengths = {chunk.index: chunk.end - chunk.start for chunk in manifest_of(shelf).chunks}
+    await workspace.after(hostile)
+    base = served if way == "http" else workspace.folder.as_uri()
+    page.open(f"{base}/{review_of(workspace)}")
+    lengths = {chunk.index: chunk.end - chunk.start for chunk in manifest_of(workspace).chunks}
     shown = page.evaluate('[...document.querySelectorAll("article")].map((a) => a.id)')
     assert len(shown) == len(lengths) == 4
     for index, name in enumerate(shown):
@@ -117,15 +117,17 @@ async def test_every_chunk_can_be_heard(shelf: Shelf, page: Page, served: str, w
     assert playing.count(True) <= 1, "one player silences the others"
 
 
-async def test_a_script_cannot_put_anything_into_the_page(shelf: Shelf, page: Page, served: str) -> None:
+async def test_a_script_cannot_put_anything_into_the_page(
+    workspace: FlowWorkspace, page: Page, served: str
+) -> None:
     """What looks like markup is words: shown as they are, no element of theirs, nothing of theirs run."""
-    await shelf.after(hostile)
-    page.open(f"{served}/{review_of(shelf)}")
+    await workspace.after(hostile)
+    page.open(f"{served}/{review_of(workspace)}")
     texts = page.evaluate(
         'Object.fromEntries([...document.querySelectorAll("article")]'
         '.map((a) => [a.id, a.querySelector("blockquote").textContent]))'
     )
-    manifest = manifest_of(shelf)
+    manifest = manifest_of(workspace)
     assert texts == {f"chunk-{chunk.index}": chunk.text for chunk in manifest.chunks}
     assert [manifest.chunks[1].text, manifest.chunks[2].text] == list(HOSTILE[:2])
     assert page.evaluate("window.injected") is None
@@ -134,11 +136,11 @@ async def test_a_script_cannot_put_anything_into_the_page(shelf: Shelf, page: Pa
 
 
 async def test_the_worst_comes_first_until_the_scripts_order_is_asked_for(
-    shelf: Shelf, page: Page, tmp_path: Path
+    workspace: FlowWorkspace, page: Page, tmp_path: Path
 ) -> None:
     """Doubts first, then by score; the button shows the order of the script, and back."""
-    await shelf.after(hostile)
-    manifest = manifest_of(shelf)
+    await workspace.after(hostile)
+    manifest = manifest_of(workspace)
     doubts = {3: (("pace: too slow",), 0.4), 2: ((), 0.2), 4: ((), 0.9), 1: ((), 0.95)}
     chunks = [
         chunk.model_copy(update={"flags": doubts[chunk.index][0], "score": doubts[chunk.index][1]})
@@ -161,15 +163,15 @@ async def test_the_worst_comes_first_until_the_scripts_order_is_asked_for(
 
 
 async def test_each_chunk_names_the_command_that_takes_it_again(
-    shelf: Shelf, page: Page, served: str
+    workspace: FlowWorkspace, page: Page, served: str
 ) -> None:
     """A person copies it from the page."""
-    await shelf.after(hostile)
-    renew_review(shelf.store, ID)  # for this folder: the store was copied
-    page.open(f"{served}/{review_of(shelf)}")
+    await workspace.after(hostile)
+    renew_review(workspace.store, ID)  # for this folder: the store was copied
+    page.open(f"{served}/{review_of(workspace)}")
     commands = page.evaluate('[...document.querySelectorAll("code")].map((c) => c.textContent)')
     assert sorted(commands) == [
-        f"narrate retake {ID} {number} --store {shelf.folder} --engine draft" for number in (1, 2, 3, 4)
+        f"narrate retake {ID} {number} --store {workspace.folder} --engine draft" for number in (1, 2, 3, 4)
     ]
     copied = page.evaluate('[...document.querySelectorAll("[data-copy]")].map((b) => b.dataset.copy)')
     assert copied == commands
@@ -179,10 +181,10 @@ async def test_each_chunk_names_the_command_that_takes_it_again(
     assert json.loads(page.evaluate("JSON.stringify(performance.getEntriesByType('resource'))")) == []
 
 
-async def test_the_commands_work_when_they_are_pasted(shelf: Shelf, tmp_path: Path) -> None:
+async def test_the_commands_work_when_they_are_pasted(workspace: FlowWorkspace, tmp_path: Path) -> None:
     """In any folder, nothing of the store in the environment, whatever a shell reads into its path."""
-    await shelf.after(hostile)
-    store = shutil.copytree(shelf.folder, tmp_path / "the review's store & $HOME")
+    await workspace.after(hostile)
+    store = shutil.copytree(workspace.folder, tmp_path / "the review's store & $HOME")
     env = {
         name: value
         for name, value in os.environ.items()
@@ -200,7 +202,7 @@ async def test_the_commands_work_when_they_are_pasted(shelf: Shelf, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     takes = [chunk.take for chunk in manifest_in(open_store(str(store))).chunks]
     assert takes == [2, 2, 2, 2]
-    assert [chunk.take for chunk in manifest_of(shelf).chunks] == [1, 2, 2, 1]
+    assert [chunk.take for chunk in manifest_of(workspace).chunks] == [1, 2, 2, 1]
     done = await asyncio.to_thread(paste, review_command(ID, store=str(store)))
     page = Path(url2pathname(urlsplit(done.stdout.strip()).path))
     assert "<html" in await asyncio.to_thread(page.read_text, encoding="utf-8"), done.stderr
@@ -219,9 +221,9 @@ def test_commands_carry_no_shells_surprise() -> None:
 
 
 @pytest.fixture
-def bucket(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Store:
+def bucket(workspace: FlowWorkspace, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty store in S3 for the flows of this test."""
-    assert shelf.store
+    assert workspace.store
     place = new_s3_address(server("moto"), monkeypatch)
     monkeypatch.setenv("NARRATION_STORE", place.url)
     return place.open()
@@ -255,34 +257,34 @@ async def test_a_page_made_again_has_links_that_play(bucket: Store, page: Page) 
 
 
 async def test_a_page_made_again_gives_way_to_who_publishes_meanwhile(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    workspace: FlowWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other's manifest is kept, and gets the new page."""
-    await shelf.after(hostile)
-    entry = manifest_of(shelf).file("html")
+    await workspace.after(hostile)
+    entry = manifest_of(workspace).file("html")
     assert entry is not None
-    (shelf.folder / entry.key).unlink()
+    (workspace.folder / entry.key).unlink()
 
     def meddle(manifest: Manifest, *given: Any, **named: Any) -> str:
-        found = shelf.store.manifests.read(ID)
+        found = workspace.store.manifests.read(ID)
         assert found is not None
         if manifest.title != "Another":
             other = manifest.model_copy(update={"title": "Another"})
-            shelf.store.manifests.replace(ID, dump_manifest(other), if_match=found[1])
+            workspace.store.manifests.replace(ID, dump_manifest(other), if_match=found[1])
         return render_review(manifest, *given, **named)
 
     monkeypatch.setattr(publisher, "render_review", meddle)
-    renew_review(shelf.store, "hostile")
-    manifest = manifest_of(shelf)
+    renew_review(workspace.store, "hostile")
+    manifest = manifest_of(workspace)
     assert manifest.title == "Another"
-    assert "Another" in (shelf.folder / review_of(shelf)).read_text()
+    assert "Another" in (workspace.folder / review_of(workspace)).read_text()
 
 
-async def test_what_has_no_page_to_make_is_refused(shelf: Shelf) -> None:
+async def test_what_has_no_page_to_make_is_refused(workspace: FlowWorkspace) -> None:
     """A narration that is not there, and one whose clip is gone, are named."""
-    await shelf.after(hostile)
+    await workspace.after(hostile)
     with pytest.raises(InputError, match="no narration nobody"):
-        renew_review(shelf.store, "nobody")
-    shelf.store._objects.delete(audio_key(manifest_of(shelf).chunks[2].digest))
+        renew_review(workspace.store, "nobody")
+    workspace.store._objects.delete(audio_key(manifest_of(workspace).chunks[2].digest))
     with pytest.raises(Damaged, match="chunk 3"):
-        renew_review(shelf.store, ID)
+        renew_review(workspace.store, ID)

@@ -33,8 +33,8 @@ def script(number: int) -> list[str]:
 def test_ten_narrations_on_three_workers_survive_the_death_of_one(deployed: Deployed) -> None:
     """All are published, each text is paid once, the endpoint's limit holds, and nothing stored is redone."""
     endpoint = deployed.endpoint
-    endpoint.forget()
-    endpoint.pause = 2.0  # s a job stays in flight, so that the limit has something to limit
+    endpoint.reset()
+    endpoint.result_delay = 2.0  # s a job stays in flight, so that the limit has something to limit
     with three_workers(deployed) as third:
         runs = [
             deployed.start("narrate", narration_id=f"series-{number}", text="\n\n".join(script(number)))
@@ -103,4 +103,4 @@ def all_finished(deployed: Deployed, runs: list[str], dead: set[str]) -> list[st
 def any_job_of(deployed: Deployed, runs: Iterable[str]) -> bool:
     """Whether one of these runs has had a job."""
     numbers = [deployed.run(run)["parameters"]["narration_id"].removeprefix("series-") for run in runs]
-    return any(deployed.endpoint.asked_for(f"of narration {number} of") for number in numbers)
+    return any(deployed.endpoint.count_submitted(f"of narration {number} of") for number in numbers)

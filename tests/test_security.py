@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.narrations import FOUR_CHUNKS, Place
+from support.narrations import FOUR_CHUNKS, CliWorkspace
 
 from narration.contract import SynthesisRequest
 from narration.errors import NarrationError, ScriptError, SettingsError
@@ -56,13 +56,13 @@ def arguments_of_all_processes() -> str:
     return "\n".join(found)
 
 
-def test_a_run_leaves_its_key_nowhere(place: Place) -> None:
+def test_a_run_leaves_its_key_nowhere(cli: CliWorkspace) -> None:
     """Not in the store, the server's memory, the output or any process's arguments; won or lost."""
-    key = place.env["RUNPOD_API_KEY"]
+    key = cli.env["RUNPOD_API_KEY"]
     others = {name: f"{name}_KEPT_TO_ITSELF" for name in ("RUNPOD_MANAGEMENT_KEY", "AWS_SECRET_ACCESS_KEY")}
     others["VOICE_SAMPLE_URL"] = "https://voices.example/me.wav?X-Amz-Signature=KEPT_TO_ITSELF"
-    script = place.write("four.md", FOUR_CHUNKS)
-    process = place.start("run", str(script), **others)
+    script = cli.write("four.md", FOUR_CHUNKS)
+    process = cli.start("run", str(script), **others)
     with ThreadPoolExecutor(1) as thread:
         ended = thread.submit(process.communicate, timeout=240)
         seen = ""
@@ -73,13 +73,13 @@ def test_a_run_leaves_its_key_nowhere(place: Place) -> None:
     assert process.returncode == 0, err
     assert "ffmpeg" in seen  # the arguments of what a run starts were seen
     wrong = "rpa_" + "WRONGKEY" * 5
-    lost = place.narrate(
-        "run", str(place.write("b.md", FOUR_CHUNKS + "\n\nMore words are here.\n")), RUNPOD_API_KEY=wrong
+    lost = cli.narrate(
+        "run", str(cli.write("b.md", FOUR_CHUNKS + "\n\nMore words are here.\n")), RUNPOD_API_KEY=wrong
     )
     assert lost.returncode == 2
     assert "RUNPOD_API_KEY" in lost.stderr
-    stored = b"".join(path.read_bytes() for path in place.folder.rglob("*") if path.is_file())
-    remembered = everything_on(place.env["PREFECT_API_URL"])
+    stored = b"".join(path.read_bytes() for path in cli.folder.rglob("*") if path.is_file())
+    remembered = everything_on(cli.env["PREFECT_API_URL"])
     assert "four-draft" in remembered  # the haystack is the right one
     for secret in (key, wrong, "KEPT_TO_ITSELF"):
         for where in (seen, out, err, lost.stdout, lost.stderr, remembered, stored.decode(errors="replace")):
@@ -104,9 +104,9 @@ async def test_what_is_wrong_with_the_endpoints_address_is_told_without_it(url: 
     assert "hunter2" not in f"{finding} {finding.error}"
 
 
-def test_hostile_markup_in_a_script_stays_text(place: Place) -> None:
+def test_hostile_markup_in_a_script_stays_text(cli: CliWorkspace) -> None:
     """The review page lets no word of a script become markup: of plain text, which leaves nothing out."""
-    answer = place.json("run", str(place.write("hostile.txt", HOSTILE)))
+    answer = cli.json("run", str(cli.write("hostile.txt", HOSTILE)))
     page = Path(answer["files"]["html"]).read_text(encoding="utf-8")
     assert escape_html("<img src=x onerror=alert(1)>") in page
     assert "<img" not in page

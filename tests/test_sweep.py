@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateName,
 )
 from prefect.states import Cancelled
-from support.deployments import FLOWS_HERE, Shelf
+from support.deployments import FLOWS_HERE, FlowWorkspace
 from support.stores import BUCKET, new_s3_address, plain_client, server
 
 from flows.narrate import narrate
@@ -33,103 +33,107 @@ LONG_AGO = 3_600.0  # s
 RUNNING = FlowRunFilterState(name=FlowRunFilterStateName(any_=["Running"]))
 
 
-def drop(shelf: Shelf, name: str, data: bytes | str | None = None, *, age: float = LONG_AGO) -> str:
+def drop(
+    workspace: FlowWorkspace, name: str, data: bytes | str | None = None, *, age: float = LONG_AGO
+) -> str:
     """Put a script into the inbox, last changed `age` seconds ago; its key."""
     content = WORDS.format(name) if data is None else data
-    path = shelf.folder / "inbox" / name
+    path = workspace.folder / "inbox" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     os.utime(path, (time.time() - age,) * 2)
     return f"inbox/{name}"
 
 
-def reasons(shelf: Shelf) -> str:
+def reasons(workspace: FlowWorkspace) -> str:
     """All that is said in `rejected/`."""
-    return "\n".join(path.read_text() for path in sorted((shelf.folder / "rejected").rglob("*.reason.txt")))
+    return "\n".join(
+        path.read_text() for path in sorted((workspace.folder / "rejected").rglob("*.reason.txt"))
+    )
 
 
-async def test_a_settled_script_is_narrated_once(shelf: Shelf) -> None:
+async def test_a_settled_script_is_narrated_once(workspace: FlowWorkspace) -> None:
     """One just changed may still be on its way; one that is narrated stays, and costs nothing more."""
-    drop(shelf, "settled.md")
-    drop(shelf, "fresh.md", age=5)
+    drop(workspace, "settled.md")
+    drop(workspace, "fresh.md", age=5)
     first = await sweep()
     assert first == {"inbox/settled.md": "narrated as settled-draft"}
-    assert shelf.store.manifests.ids() == ["settled-draft"]
-    assert (shelf.folder / "inbox" / "settled.md").exists()
+    assert workspace.store.manifests.ids() == ["settled-draft"]
+    assert (workspace.folder / "inbox" / "settled.md").exists()
     assert await sweep() == {}
     assert set(await sweep(settle_seconds=0)) == {"inbox/fresh.md"}
 
 
-async def test_what_any_narration_has_is_not_narrated_again(shelf: Shelf) -> None:
+async def test_what_any_narration_has_is_not_narrated_again(workspace: FlowWorkspace) -> None:
     """The same bytes in the same voice under another id count; edited, they do not."""
     await narrate(narration_id="by-hand", text=WORDS.format("same.md"))
-    drop(shelf, "same.md")
+    drop(workspace, "same.md")
     assert await sweep() == {}
-    drop(shelf, "same.md", WORDS.format("another"))
+    drop(workspace, "same.md", WORDS.format("another"))
     assert await sweep() == {"inbox/same.md": "narrated as same-draft"}
 
 
-async def test_a_bad_script_is_put_aside_and_blocks_nothing(shelf: Shelf) -> None:
+async def test_a_bad_script_is_put_aside_and_blocks_nothing(workspace: FlowWorkspace) -> None:
     """Bytes that are no text, nothing to say, a name that is taken: each in `rejected/` with its reason."""
-    drop(shelf, "1-binary.md", b"Hello \xff\xfe\x00 there", age=LONG_AGO + 4)
-    drop(shelf, "2-silent.md", "---\n\n***\n", age=LONG_AGO + 3)
-    drop(shelf, "good.md", age=LONG_AGO + 2)
-    drop(shelf, "elsewhere/good.md", WORDS.format("the other good"), age=LONG_AGO + 1)
+    drop(workspace, "1-binary.md", b"Hello \xff\xfe\x00 there", age=LONG_AGO + 4)
+    drop(workspace, "2-silent.md", "---\n\n***\n", age=LONG_AGO + 3)
+    drop(workspace, "good.md", age=LONG_AGO + 2)
+    drop(workspace, "elsewhere/good.md", WORDS.format("the other good"), age=LONG_AGO + 1)
     outcomes = await sweep()
     assert outcomes.pop("inbox/good.md") == "narrated as good-draft"
     assert set(outcomes) == {"inbox/1-binary.md", "inbox/2-silent.md", "inbox/elsewhere/good.md"}
     for outcome in outcomes.values():
         assert outcome.startswith("rejected to rejected/")
     for said in ("1-binary.md", "2-silent.md", "would be narrated as good-draft, and so is inbox/good.md"):
-        assert said in reasons(shelf)
-    assert [info.key for info in shelf.store.scripts.list_inbox()] == ["inbox/good.md"]
+        assert said in reasons(workspace)
+    assert [info.key for info in workspace.store.scripts.list_inbox()] == ["inbox/good.md"]
     assert await sweep() == {}
 
 
-async def test_a_transient_failure_is_tried_three_times(shelf: Shelf) -> None:
+async def test_a_transient_failure_is_tried_three_times(workspace: FlowWorkspace) -> None:
     """It stays for the next sweep, is put aside after the third, and holds nobody up meanwhile."""
-    drop(shelf, "stubborn.md", age=LONG_AGO + 1)
-    drop(shelf, "good.md")
-    shelf.endpoint.spoiled.add("stubborn.md")
+    drop(workspace, "stubborn.md", age=LONG_AGO + 1)
+    drop(workspace, "good.md")
+    workspace.endpoint.refused_texts.add("stubborn.md")
     first = await sweep()
     assert first["inbox/good.md"] == "narrated as good-draft"
     assert "stays for the next sweep (1 of 3 tries)" in first["inbox/stubborn.md"]
     assert "(2 of 3 tries)" in (await sweep())["inbox/stubborn.md"]
     assert (await sweep())["inbox/stubborn.md"].startswith("rejected to rejected/")
-    assert "failed 3 times, last with:" in reasons(shelf)
+    assert "failed 3 times, last with:" in reasons(workspace)
     assert await sweep() == {}
 
 
-async def test_a_script_that_got_through_begins_anew(shelf: Shelf) -> None:
+async def test_a_script_that_got_through_begins_anew(workspace: FlowWorkspace) -> None:
     """Two failures before it worked are not held against its next version."""
-    drop(shelf, "late.md")
-    shelf.endpoint.spoiled.add("late.md")
+    drop(workspace, "late.md")
+    workspace.endpoint.refused_texts.add("late.md")
     await sweep()
     await sweep()
-    shelf.endpoint.spoiled.clear()
+    workspace.endpoint.refused_texts.clear()
     assert await sweep() == {"inbox/late.md": "narrated as late-draft"}
-    assert not list((shelf.folder / "tries").rglob("*.json"))
+    assert not list((workspace.folder / "tries").rglob("*.json"))
 
 
-async def test_a_script_that_goes_away_meanwhile_holds_nobody_up(shelf: Shelf) -> None:
+async def test_a_script_that_goes_away_meanwhile_holds_nobody_up(workspace: FlowWorkspace) -> None:
     """Someone deletes it while the one before it is spoken; the one after it is narrated."""
-    drop(shelf, "1-first.md", age=LONG_AGO + 2)
-    gone = drop(shelf, "2-gone.md", age=LONG_AGO + 1)
-    drop(shelf, "3-last.md")
-    shelf.endpoint.held.add("1-first.md")
+    drop(workspace, "1-first.md", age=LONG_AGO + 2)
+    gone = drop(workspace, "2-gone.md", age=LONG_AGO + 1)
+    drop(workspace, "3-last.md")
+    workspace.endpoint.held_texts.add("1-first.md")
     sweeping = asyncio.create_task(sweep())
-    while not shelf.endpoint.in_flight("1-first.md"):  # noqa: ASYNC110  # the endpoint lives in another thread
+    while not workspace.endpoint.in_flight("1-first.md"):  # noqa: ASYNC110  # the endpoint lives in another thread
         await asyncio.sleep(0.05)
-    (shelf.folder / gone).unlink()
-    shelf.endpoint.held.clear()
+    (workspace.folder / gone).unlink()
+    workspace.endpoint.held_texts.clear()
     outcomes = await sweeping
     assert "holds no script inbox/2-gone.md" in outcomes.pop(gone)
     assert set(outcomes.values()) == {"narrated as 1-first-draft", "narrated as 3-last-draft"}
-    assert not (shelf.folder / "rejected").exists()
+    assert not (workspace.folder / "rejected").exists()
 
 
 async def test_a_bug_that_one_script_meets_is_that_scripts_alone(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    workspace: FlowWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What nobody foresaw counts as a try, and the next script is narrated."""
 
@@ -139,14 +143,14 @@ async def test_a_bug_that_one_script_meets_is_that_scripts_alone(
         return parse_script(data, **how)
 
     monkeypatch.setattr("narration.planning.script_source.parse_script", parse)
-    drop(shelf, "1-unlucky.md", age=LONG_AGO + 1)
-    drop(shelf, "2-good.md")
+    drop(workspace, "1-unlucky.md", age=LONG_AGO + 1)
+    drop(workspace, "2-good.md")
     outcomes = await sweep()
     assert outcomes["inbox/2-good.md"] == "narrated as 2-good-draft"
     assert "(1 of 3 tries): RecursionError" in outcomes["inbox/1-unlucky.md"]
 
 
-@pytest.mark.usefixtures("shelf")
+@pytest.mark.usefixtures("workspace")
 async def test_a_script_that_the_store_does_not_give_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """In S3, with bytes that are not those its writer recorded: nobody knows what it should say."""
     place = new_s3_address(server("moto"), monkeypatch)
@@ -172,41 +176,41 @@ async def test_a_script_that_the_store_does_not_give_is_left_alone(monkeypatch: 
     ],
 )
 async def test_wrong_settings_are_no_scripts_fault(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, name: str, value: str, error: type[Exception]
+    workspace: FlowWorkspace, monkeypatch: pytest.MonkeyPatch, name: str, value: str, error: type[Exception]
 ) -> None:
     """A wrong key fails the sweep; every script stays where it is, without a try counted."""
-    drop(shelf, "good.md")
-    drop(shelf, "better.md")
+    drop(workspace, "good.md")
+    drop(workspace, "better.md")
     monkeypatch.setenv(name, value)
     with pytest.raises(error):
         await sweep()
-    assert len(shelf.store.scripts.list_inbox()) == 2
-    assert not (shelf.folder / "rejected").exists()
-    assert not (shelf.folder / "tries").exists()
+    assert len(workspace.store.scripts.list_inbox()) == 2
+    assert not (workspace.folder / "rejected").exists()
+    assert not (workspace.folder / "tries").exists()
 
 
-async def test_cancelling_a_sweep_cancels_the_jobs_of_its_narration(shelf: Shelf) -> None:
+async def test_cancelling_a_sweep_cancels_the_jobs_of_its_narration(workspace: FlowWorkspace) -> None:
     """The hook is all that a dead process has left; the jobs are its narrations', not its own."""
-    drop(shelf, "held.md")
-    shelf.endpoint.held.add("held.md")
+    drop(workspace, "held.md")
+    workspace.endpoint.held_texts.add("held.md")
     sweeping = asyncio.create_task(sweep())
-    while not shelf.endpoint.in_flight("held.md"):  # noqa: ASYNC110  # the endpoint lives in another thread
+    while not workspace.endpoint.in_flight("held.md"):  # noqa: ASYNC110  # the endpoint lives in another thread
         await asyncio.sleep(0.05)
     async with get_client() as client:
         runs = await client.read_flow_runs(flow_run_filter=FlowRunFilter(state=RUNNING))
     (run,) = (run for run in runs if run.parent_task_run_id is None)
     await cancel_jobs(flow=sweep, flow_run=run, state=run.state)
-    assert shelf.endpoint.in_flight("held.md") == 0
+    assert workspace.endpoint.in_flight("held.md") == 0
     assert "stays for the next sweep" in (await sweeping)["inbox/held.md"]
-    assert not list(shelf.store.jobs.list())
+    assert not list(workspace.store.jobs.list())
 
 
-async def test_jobs_of_a_run_cancelled_behind_its_back_are_cancelled(shelf: Shelf) -> None:
+async def test_jobs_of_a_run_cancelled_behind_its_back_are_cancelled(workspace: FlowWorkspace) -> None:
     """Its worker's machine was gone, so nobody called the hook: the next sweep does it, and only that."""
     for name in ("gone", "going-on"):
-        shelf.endpoint.held.add(WORDS.format(name))
+        workspace.endpoint.held_texts.add(WORDS.format(name))
     runs = [asyncio.create_task(narrate(narration_id=n, text=WORDS.format(n))) for n in ("gone", "going-on")]
-    while shelf.endpoint.in_flight("going-on") + shelf.endpoint.in_flight("gone") < 2:  # noqa: ASYNC110  # as above
+    while workspace.endpoint.in_flight("going-on") + workspace.endpoint.in_flight("gone") < 2:  # noqa: ASYNC110  # as above
         await asyncio.sleep(0.05)
     async with get_client() as client:
         (gone,) = await client.read_flow_runs(
@@ -214,9 +218,9 @@ async def test_jobs_of_a_run_cancelled_behind_its_back_are_cancelled(shelf: Shel
         )
         await client.set_flow_run_state(gone.id, Cancelled(), force=True)
     assert await sweep() == {}
-    assert shelf.endpoint.in_flight("gone") == 0
-    assert shelf.endpoint.in_flight("going-on") == 1
-    shelf.endpoint.held.clear()
+    assert workspace.endpoint.in_flight("gone") == 0
+    assert workspace.endpoint.in_flight("going-on") == 1
+    workspace.endpoint.held_texts.clear()
     stopped, finished = await asyncio.gather(*runs, return_exceptions=True)
     assert isinstance(stopped, ChunksFailed)
     assert "cancelled" in str(stopped)

@@ -1,4 +1,8 @@
-"""The shared setting, whole: Prefect on PostgreSQL, an S3 server, an endpoint, the deployments, a worker."""
+"""Starts what deployed flows need: Prefect on PostgreSQL, an S3 server, an endpoint, deployments, workers.
+
+`servers` and `deployed` are started once for the session. Tests of deployments and `benchmarks/load.py`
+use `deployed`; tests that run flows in their own process use `workspace`, on the same servers.
+"""
 
 from __future__ import annotations
 
@@ -18,47 +22,46 @@ from typing import Any
 import httpx
 import psutil  # type: ignore[import-untyped]  # ships no types
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from narration.store import Store, open_store
 from narration.store.s3 import S3ObjectStore
 from support.postgres import running_postgres
 from support.prefect_servers import prefect_env, running_server, running_worker
+from support.recording_endpoint import RecordingEndpoint
 from support.stores import BUCKET, aws_env, plain_client, server
-from support.watched_endpoint import WatchedEndpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "narration"
-SLOTS = 4  # jobs in flight at once: of the worker, and of the global concurrency limit
+SLOTS = 4  # jobs in flight at once: the worker's slots, and the global concurrency limit
 RUN_SECONDS = 300.0  # a run's start and end on a loaded machine
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 FLOWS_HERE = pytest.mark.filterwarnings("ignore:unclosed <socket.*127.0.0.1:ResourceWarning")
-"""For modules that run flows in the test's process, where Prefect leaves connections to its server open."""
+"""For modules that run flows in the test process, where Prefect leaves connections to its server open."""
 
 Run = dict[str, Any]
 
 
 def manifest_in(store: Store, narration_id: str) -> dict[str, Any]:
-    """The manifest that `store` has published."""
-    found = store.manifests.read(narration_id)
-    assert found is not None
-    return dict(json.loads(found[0]))
+    """The manifest that is published in `store`."""
+    manifest = store.manifests.read(narration_id)
+    assert manifest is not None
+    return dict(json.loads(manifest[0]))
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A server with the deployments on it. `env` is what stands in the environment of whoever uses it."""
+    """A Prefect server with this project's deployments. `env` are the settings of those who use it."""
 
     api_url: str
     env: dict[str, str]
-    endpoint: WatchedEndpoint
+    endpoint: RecordingEndpoint
     home: Path
     http: httpx.Client
     store: Store
 
     def command(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run `python ARGUMENTS` as somebody who uses the server."""
+        """Run `python ARGUMENTS` with the server's address and `env` in the environment."""
         return subprocess.run(
             [sys.executable, *arguments],
             env=prefect_env(self.home, self.api_url, **self.env),
@@ -70,7 +73,7 @@ class Deployed:
         )
 
     def post(self, path: str, body: object) -> Any:
-        """POST; what came back."""
+        """The JSON answer to a POST to Prefect's API, or None if it is empty."""
         answer = self.http.post(path, json=body)
         answer.raise_for_status()
         return answer.json() if answer.content else None
@@ -80,24 +83,24 @@ class Deployed:
         return dict(self.http.get(f"/deployments/name/{name}/{name}").raise_for_status().json())
 
     def create(self, flow: str, key: str | None = None, **parameters: Any) -> httpx.Response:
-        """Ask for a run as any HTTP client would."""
+        """Create a run of `flow` through Prefect's API."""
         body = {"parameters": parameters, "idempotency_key": key}
         return self.http.post(f"/deployments/{self.deployment(flow)['id']}/create_flow_run", json=body)
 
     def start(self, flow: str, **parameters: Any) -> str:
-        """Ask for a run; its id."""
+        """Create a run of `flow`; its id."""
         return str(self.create(flow, **parameters).raise_for_status().json()["id"])
 
     def run(self, run: str) -> Run:
-        """What the server knows of a run."""
+        """A run as Prefect's API shows it."""
         return dict(self.http.get(f"/flow_runs/{run}").raise_for_status().json())
 
     def finished(self, run: str, seconds: float = RUN_SECONDS) -> Run:
-        """The run once it has ended, however it did."""
+        """Wait until a run has ended in any state; the run."""
         return self.until(run, lambda now: now["state_type"] in FINAL, seconds)
 
     def until(self, run: str, reached: Callable[[Run], bool], seconds: float = RUN_SECONDS) -> Run:
-        """The run once `reached`."""
+        """Wait until `reached` is true of a run; the run."""
         deadline = time.monotonic() + seconds
         while not reached(now := self.run(run)):
             assert time.monotonic() < deadline, f"{now['state']}\n{self.log()}"
@@ -105,97 +108,85 @@ class Deployed:
         return now
 
     def move(self, run: str, kind: str, name: str, *, force: bool = False) -> None:
-        """Set a run's state as the UI does."""
+        """Set a run's state as Prefect's UI does."""
         state = {"type": kind, "name": name}
         self.post(f"/flow_runs/{run}/set_state", {"state": state, "force": force})
 
     def artifacts(self, key: str) -> list[dict[str, Any]]:
         """Artifacts of that key, latest first."""
-        chosen = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
-        return list(self.post("/artifacts/filter", chosen))
+        query = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
+        return list(self.post("/artifacts/filter", query))
 
     def manifest(self, narration_id: str) -> dict[str, Any]:
         """The published manifest."""
         return manifest_in(self.store, narration_id)
 
     def log(self) -> str:
-        """The end of the worker's log."""
+        """The end of the log of the Prefect worker named `worker`."""
         return (self.home / "worker" / "worker.log").read_text(errors="replace")[-6_000:]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A Prefect server on PostgreSQL and an endpoint, with nothing set up yet."""
+class Servers:
+    """A Prefect server on PostgreSQL and an endpoint, with no deployment yet."""
 
     api_url: str
-    endpoint: WatchedEndpoint
+    endpoint: RecordingEndpoint
 
 
-_OPENED = pytest.StashKey[ExitStack]()
-_SETTING = pytest.StashKey[Setting]()
-_DEPLOYED = pytest.StashKey[Deployed]()
-
-
-def _opened(config: pytest.Config) -> ExitStack:
-    """What is closed when the session ends. Fixtures imported by several modules share it."""
-    if _OPENED not in config.stash:
-        config.stash[_OPENED] = ExitStack()
-        config.add_cleanup(config.stash[_OPENED].close)
-    return config.stash[_OPENED]
-
-
-def open_setting(stack: ExitStack, home: Path) -> Setting:
-    """A Prefect server on PostgreSQL and an endpoint, closed with `stack`."""
-    endpoint = WatchedEndpoint()
-    stack.enter_context(endpoint.opened(slots=SLOTS))
+def start_servers(stack: ExitStack, home: Path) -> Servers:
+    """Start a Prefect server on PostgreSQL and an endpoint; they end with `stack`."""
+    endpoint = RecordingEndpoint()
+    stack.enter_context(endpoint.running(slots=SLOTS))
     database = stack.enter_context(running_postgres())
-    return Setting(stack.enter_context(running_server(home, database)), endpoint)
+    return Servers(stack.enter_context(running_server(home, database)), endpoint)
 
 
-def deploy(stack: ExitStack, setting: Setting, home: Path) -> Deployed:
-    """Set the server up and deploy to it by the words of the README; no worker yet."""
+def deploy(stack: ExitStack, servers: Servers, home: Path) -> Deployed:
+    """Run the README's commands that set a server up and deploy to it; starts no worker."""
     env = {
         **aws_env(server("moto")),
-        **setting.endpoint.variables,
+        **servers.endpoint.variables,
         "NARRATION_STORE": f"s3://{BUCKET}/deployed",
         "NARRATION_ENGINE": "draft",
         "NARRATION_CONCURRENCY": str(SLOTS),
     }
-    http = stack.enter_context(httpx.Client(base_url=setting.api_url, timeout=60))
+    http = stack.enter_context(httpx.Client(base_url=servers.api_url, timeout=60))
     store = Store(S3ObjectStore(plain_client(server("moto")), BUCKET, "deployed"))
-    made = Deployed(setting.api_url, env, setting.endpoint, home, http, store)
+    deployed = Deployed(servers.api_url, env, servers.endpoint, home, http, store)
     for arguments, cwd in (
         (["-m", "infra.prefect_setup"], home),
         (["-m", "prefect", "--no-prompt", "deploy", "--all"], ROOT),
     ):
-        done = made.command(*arguments, cwd=cwd)
+        done = deployed.command(*arguments, cwd=cwd)
         assert done.returncode == 0, done.stdout + done.stderr
-    return made
+    return deployed
 
 
 @pytest.fixture(scope="session")
-def setting(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    """One Prefect server on PostgreSQL and one endpoint, for every module that asks."""
-    if _SETTING not in pytestconfig.stash:
-        home = tmp_path_factory.mktemp("server")
-        pytestconfig.stash[_SETTING] = open_setting(_opened(pytestconfig), home)
-    return pytestconfig.stash[_SETTING]
+def _session_stack() -> Iterator[ExitStack]:
+    """Closed when the session ends."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def servers(_session_stack: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Servers:
+    """One Prefect server on PostgreSQL and one endpoint for the session."""
+    return start_servers(_session_stack, tmp_path_factory.mktemp("server"))
 
 
 @pytest.fixture(scope="session")
 def deployed(
-    setting: Setting, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+    servers: Servers, _session_stack: ExitStack, tmp_path_factory: pytest.TempPathFactory
 ) -> Deployed:
-    """The setting with the deployments, for every module that asks; each starts its own workers."""
-    if _DEPLOYED not in pytestconfig.stash:
-        home = tmp_path_factory.mktemp("deployed")
-        pytestconfig.stash[_DEPLOYED] = deploy(_opened(pytestconfig), setting, home)
-    return pytestconfig.stash[_DEPLOYED]
+    """The session's servers with the deployments; each test module starts its own workers."""
+    return deploy(_session_stack, servers, tmp_path_factory.mktemp("deployed"))
 
 
 @contextmanager
 def worker_of(deployed: Deployed, name: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`prefect worker start`, which knows nothing but the server's address."""
+    """Run `prefect worker start` with only the server's address in its environment."""
     with running_worker(
         deployed.home / name, deployed.api_url, POOL, *options, PREFECT_WORKER_QUERY_SECONDS="1"
     ) as process:
@@ -203,32 +194,32 @@ def worker_of(deployed: Deployed, name: str, *options: str) -> Iterator[subproce
 
 
 def runs_below(process: int) -> dict[str, list[psutil.Process]]:
-    """The processes below this one that are flow runs' own, by run."""
-    found: dict[str, list[psutil.Process]] = {}
+    """The processes of flow runs that the process with this id started, by run."""
+    runs: dict[str, list[psutil.Process]] = {}
     for child in psutil.Process(process).children(recursive=True):
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             run = child.environ().get("PREFECT__FLOW_RUN_ID")
             if run:
-                found.setdefault(run, []).append(child)
-    return found
+                runs.setdefault(run, []).append(child)
+    return runs
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """A test's own store, a folder, for flows that run in the test's process."""
+class FlowWorkspace:
+    """A store in a folder, for flows that run in the test process."""
 
     folder: Path
     store: Store
-    endpoint: WatchedEndpoint
+    endpoint: RecordingEndpoint
 
     async def after(self, steps: Callable[[], Awaitable[object]]) -> None:
-        """Bring the empty store to where `steps` lead; they are taken once, and copied from then on."""
+        """Fill the empty store as `steps` do; they run once in a session, then their result is copied."""
         template = _TEMPLATES.get(steps)
         if template is not None:
             shutil.copytree(template, self.folder)
             return
         await steps()
-        self.endpoint.forget()
+        self.endpoint.reset()
         _TEMPLATES[steps] = Path(
             shutil.copytree(self.folder, self.folder.with_name(f"after-{uuid.uuid4().hex}"))
         )
@@ -242,13 +233,15 @@ _TEMPLATES: dict[Callable[[], Awaitable[object]], Path] = {}
 
 
 @pytest.fixture
-def shelf(setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
-    """An empty store, and this process set up as a run's is."""
-    setting.endpoint.forget()
+def workspace(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlowWorkspace]:
+    """An empty store, with the settings for it in this process's environment."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    servers.endpoint.reset()
     folder = tmp_path / "store"
     variables = {"NARRATION_STORE": str(folder), "NARRATION_ENGINE": "draft"}
-    for name, value in (setting.endpoint.variables | variables).items():
+    for name, value in (servers.endpoint.variables | variables).items():
         monkeypatch.setenv(name, value)
-    with temporary_settings({PREFECT_API_URL: setting.api_url}):
-        yield Shelf(folder, open_store(str(folder)), setting.endpoint)
-    gc.collect()  # what Prefect left is found here, and not in a test that has nothing to do with it
+    with temporary_settings({PREFECT_API_URL: servers.api_url}):
+        yield FlowWorkspace(folder, open_store(str(folder)), servers.endpoint)
+    gc.collect()  # Prefect's open connections are reported here, and not in a later test

@@ -1,4 +1,7 @@
-"""Whole runs for tests: one Prefect server and one local worker for the session, a store for each test."""
+"""Runs `narrate` as a command, with one Prefect server and one local endpoint for the session.
+
+Tests of the command line use the fixture `cli`; `faults` uses the script and the server.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +30,19 @@ The third paragraph is the last one. It ends here, after two sentences.
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a test's runs happen: a folder, its store, the environment of its commands."""
+class CliWorkspace:
+    """A folder in which `narrate` runs as a command, and the environment for it."""
 
     folder: Path
     env: dict[str, str]
 
     @property
     def store(self) -> Path:
+        """The folder of the store."""
         return self.folder / "store"
 
     def write(self, name: str, text: str) -> Path:
+        """Write a file into the folder; its path."""
         path = self.folder / name
         path.write_text(text, encoding="utf-8")
         return path
@@ -60,13 +65,14 @@ class Place:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def json(self, *arguments: str, **env: str) -> dict[str, Any]:
-        """Run `narrate ... --json`, which must succeed; return what it printed."""
+        """Run `narrate ... --json`, which must succeed; the object that it printed."""
         done = self.narrate(*arguments, "--json", **env)
         assert done.returncode == 0, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
 
     def manifest(self, narration_id: str) -> dict[str, Any]:
+        """The published manifest."""
         path = self.store / "narrations" / narration_id / "manifest.json"
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return manifest
@@ -81,14 +87,14 @@ def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def draft_endpoint() -> Iterator[RunningEndpoint]:
-    """One local endpoint whose worker speaks drafts, for the session."""
+    """One local endpoint for the session, whose worker speaks the draft voice."""
     with local_runpod(engine="draft", slots=4) as endpoint:
         yield endpoint
 
 
 @pytest.fixture
-def place(tmp_path: Path, prefect_url: str, draft_endpoint: RunningEndpoint) -> Place:
-    """A folder with an empty store, whose runs use the session's Prefect server and draft worker."""
+def cli(tmp_path: Path, prefect_url: str, draft_endpoint: RunningEndpoint) -> CliWorkspace:
+    """A folder with an empty store, and settings for the session's Prefect server and endpoint."""
     env = dict(os.environ) | {
         "PREFECT_API_URL": prefect_url,
         "NARRATION_STORE": str(tmp_path / "store"),
@@ -97,4 +103,4 @@ def place(tmp_path: Path, prefect_url: str, draft_endpoint: RunningEndpoint) -> 
         "RUNPOD_HIGGS_ENDPOINT_ID": draft_endpoint.endpoint_id,
         "RUNPOD_API_KEY": draft_endpoint.api_key,
     }
-    return Place(tmp_path, env)
+    return CliWorkspace(tmp_path, env)
