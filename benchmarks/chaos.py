@@ -92,6 +92,10 @@ def _prepare_environment(home: Path) -> None:
     warnings.simplefilter("ignore", ResourceWarning)  # boto3 leaves its sockets to the garbage collector
     os.chdir(home)
 
+    from support.orphans import kill_orphans_at_exit
+
+    kill_orphans_at_exit()
+
 
 def _run_random_faults(trials: Trials, narrations: int) -> None:
     from faults.matrix import FAULTS

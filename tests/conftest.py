@@ -1,4 +1,4 @@
-"""What holds for every test: no network beyond loopback, no settings and no home of this machine's person."""
+"""For every test: no network beyond loopback, no settings or home of this machine's user, no process left."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.orphans import kill_orphans_at_exit
 
 pytest_plugins = [
     "support.narrations",
@@ -20,14 +22,16 @@ pytest_plugins = [
 ]
 """Modules of fixtures."""
 
-_LONGEST = ("test_faults", "test_deployments", "test_scale_out", "test_narrate", "test_sweep")
+_SECONDS = {"deployed": 15.0, "cli": 6.0, "case": 4.0, "workspace": 2.5, "api_url": 1.5}
+"""About how long a test takes that uses this fixture, in seconds; the others take `_SECONDS_OTHERWISE`."""
+_SECONDS_OTHERWISE = 0.2
 _FOREIGN = ("NARRATION_", "RUNPOD_", "WORKER_", "VOICE_SAMPLE_", "AWS_", "PREFECT_")
 
 
 def pytest_configure() -> None:
-    """Before anything is imported: the environment of a machine nobody has configured."""
+    """Before tests are imported: an environment without settings, and no process left in the end."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # Whoever starts tests in a shell's background has Ctrl-C ignored, and children inherit that.
+        # A shell ignores Ctrl-C for what it runs in the background, and children inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith(_FOREIGN):
@@ -35,16 +39,30 @@ def pytest_configure() -> None:
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["HF_HUB_OFFLINE"] = "1"
+    kill_orphans_at_exit()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: side by side, one of them begun last would be waited for alone."""
-    rank = {name: position for position, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    """Files that take longest first: with several side by side, one begun last would run on alone."""
+    seconds: defaultdict[Path, float] = defaultdict(float)
+    for item in items:
+        seconds[item.path] += _expected_seconds(item)
+    items.sort(key=lambda item: (-seconds[item.path], item.path))
+
+
+def _expected_seconds(item: pytest.Item) -> float:
+    """By the test's fixtures, or a tenth of its own time limit if it has one."""
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    limit = item.get_closest_marker("timeout")
+    return max(
+        _SECONDS_OTHERWISE,
+        limit.args[0] / 10 if limit is not None else 0.0,
+        *(_SECONDS.get(name, 0.0) for name in fixtures),
+    )
 
 
 def pytest_sessionfinish() -> None:
-    """S3 servers end here: processes that run tests side by side leave without their exit handlers."""
+    """Stop S3 servers: processes of pytest-xdist run no exit handlers."""
     kit = sys.modules.get("support.stores")
     if kit is not None:
         kit.stop_servers.close()
@@ -52,24 +70,24 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _prefect_home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Prefect keeps its database and results in a folder of this session."""
+    """Prefect keeps its database and results in a temporary folder of this session."""
     os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect-home"))
 
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No `.env` of the checkout is read, and nothing is left in it."""
+    """Each test runs in a temporary folder: no `.env` of the checkout is read, and no file is left in it."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _loopback_only() -> None:
-    """Any attempt to reach another machine fails the test that makes it."""
+    """A connection to another machine fails the test that makes it."""
     connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
 
     def guard(address: Any) -> None:
         if isinstance(address, tuple) and not _is_loopback(str(address[0])):
-            raise AssertionError(f"a test tried to reach {address}")
+            raise AssertionError(f"a test tried to connect to {address}")
 
     def guarded(self: socket.socket, address: Any) -> None:
         guard(address)
