@@ -108,10 +108,10 @@ def _run_random_faults(trials: Trials, narrations: int) -> None:
 def _run_each(trials: Trials) -> None:
     """Run every fault, cancellation, damage, bad audio and machine fault alone."""
     from faults.bad_audio import BAD_AUDIO
-    from faults.clip_damage import DAMAGES
     from faults.interruptions import CANCEL_AT
     from faults.matrix import FAULTS
     from faults.store_faults import STORE_NEVER_ANSWERS
+    from faults.stored_objects import DAMAGES
 
     for fault in [*FAULTS, STORE_NEVER_ANSWERS]:
         trials.run_under(fault.name, [fault])

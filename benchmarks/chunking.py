@@ -1,9 +1,10 @@
-"""How fast a script becomes chunks, in how much memory, and whether twice the text takes twice the time.
+"""Time and memory of chunking a script, and whether twice the text takes twice the time.
 
     python benchmarks/chunking.py [--characters N]
 
-Each case runs in processes of its own, thrice for the N characters (a million) and thrice for half
-of them; the fastest counts. `ratio` is the one over the other: 2 is linear, more than 2.3 is not.
+Each case runs in processes of its own, three times for N characters (a million) and three times for
+half of them; the fastest counts. `ratio` is the one over the other: 2 is linear, over 2.3 is not.
+Exit status 1 if a case takes more than `narrate plan` may take for a million characters.
 """
 
 from __future__ import annotations
@@ -17,15 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 EXPLAINER = Path(__file__).parent.parent / "examples" / "explainer.md"
-MOST_SECONDS, MOST_MEGABYTES, MOST_RATIO = (
-    20,
-    500,
-    2.3,
-)  # that `narrate plan` may take for a million characters
+MOST_SECONDS, MOST_MEGABYTES, MOST_RATIO = 20, 500, 2.3
 
 
 def normal(characters: int) -> str:
-    """The example script, over and over."""
+    """The example script, repeated."""
     body = EXPLAINER.read_text(encoding="utf-8").rpartition("-->")[2]
     return (body * (characters // len(body) + 1))[:characters]
 
@@ -37,7 +34,7 @@ def one_paragraph(characters: int) -> str:
 
 
 def one_word(characters: int) -> str:
-    """A word that never ends."""
+    """One word of that length."""
     return "word" * (characters // 4)
 
 
@@ -73,7 +70,7 @@ def run(case: str, characters: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the table; exit 1 if a case takes more than the limits above."""
+    """Print the table; exit status 1 if a case takes more than the limits above."""
     parser = argparse.ArgumentParser(description="Time and memory of chunking.")
     parser.add_argument("--characters", type=int, default=1_000_000)
     parser.add_argument("--measure", choices=CASES)

@@ -1,9 +1,9 @@
-"""A stand-in for a fleet of workers that take a fixed time for each job, however many there are at once.
+"""RunPod's job API with any number of workers, each of which takes a fixed time for a job.
 
     python benchmarks/fixed_worker.py SECONDS
 
-Answers RunPod's job API on loopback; prints its base URL as one line when it listens. Every
-job's clip is the same second of espeak-ng, so that what is timed is the pipeline alone.
+Listens on loopback and prints its base URL as one line. Every job's clip is the same few seconds of
+the draft voice, so that a benchmark times the pipeline alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
         job_id = request.path_params["job"]
         if job_id not in jobs:
             return JSONResponse({"error": "job not found"}, status_code=404)
-        began, asked = jobs[job_id]
+        began, job_input = jobs[job_id]
         if time.monotonic() - began < seconds:
             return JSONResponse({"id": job_id, "status": "IN_PROGRESS", "delayTime": 0})
         output = {
@@ -53,11 +53,11 @@ def main() -> None:
             "sample_rate": SAMPLE_RATE,
             "finish_reason": "stop",
             "frames": spoken.frames,
-            "seed": asked["seed"],
-            "model": asked["model"],
+            "seed": job_input["seed"],
+            "model": job_input["model"],
         }
-        ended = {"id": job_id, "status": "COMPLETED", "delayTime": 0, "executionTime": round(seconds * 1000)}
-        return JSONResponse(ended | {"output": output})
+        answer = {"id": job_id, "status": "COMPLETED", "delayTime": 0, "executionTime": round(seconds * 1000)}
+        return JSONResponse(answer | {"output": output})
 
     async def cancel(request: Request) -> JSONResponse:
         jobs.pop(request.path_params["job"], None)

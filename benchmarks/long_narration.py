@@ -1,4 +1,4 @@
-"""A long narration for benchmarks: a script of many chunks, a worker that takes a fixed time, one run."""
+"""Starts one narration of many chunks with `fixed_worker.py`, for `load.py` and `pipeline.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def write_script(path: Path, chunks: int) -> Path:
-    """A script of so many chunks at `path`."""
+    """Write a script of so many chunks to `path`."""
     sentences = (f"This is sentence number {number} of a long script." for number in range(chunks))
     path.write_text("\n\n".join(sentences), encoding="utf-8")
     return path
@@ -19,7 +19,7 @@ def write_script(path: Path, chunks: int) -> Path:
 
 @contextmanager
 def fixed_worker(seconds: float) -> Iterator[str]:
-    """`fixed_worker.py`, which takes so long for each chunk; its address."""
+    """Run `fixed_worker.py` with so many seconds a job; its base URL."""
     command = [sys.executable, str(Path(__file__).with_name("fixed_worker.py")), str(seconds)]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -31,7 +31,7 @@ def fixed_worker(seconds: float) -> Iterator[str]:
 
 
 def start(script: Path, env: Mapping[str, str]) -> subprocess.Popen[str]:
-    """`narrate run --json` of a script."""
+    """Start `narrate run --json` of a script."""
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "run", str(script), "--json"],
         env=env,
@@ -42,7 +42,7 @@ def start(script: Path, env: Mapping[str, str]) -> subprocess.Popen[str]:
 
 
 def follow(process: subprocess.Popen[str], steps: dict[str, float]) -> Iterator[str]:
-    """The lines that the run tells; `steps` gets the moment of each step's first, on the monotonic clock."""
+    """The lines of a run's stderr; `steps` gets the monotonic time of each step's first line."""
     assert process.stderr is not None
     for line in process.stderr:
         steps.setdefault(line.partition(":")[0], time.monotonic())

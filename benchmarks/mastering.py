@@ -1,10 +1,10 @@
-"""Mastering, in times real time, and its peak memory, for one hour and for ten hours of speech.
+"""Time and peak memory of mastering one hour and ten hours of speech (Linux).
 
     python benchmarks/mastering.py [HOURS ...]
 
-Each length runs in a process of its own, over draft speech repeated to fill it: clips are decoded
-from FLAC, measured, arranged, and mastered to WAV and MP3. The ratios are what counts: seconds of
-narration per second of work, and the memory of each length against the first.
+Each length runs in a process of its own, over speech of the draft voice that is repeated to fill it:
+clips are decoded from FLAC, measured, arranged, and mastered to WAV and MP3. What counts are the
+ratios: seconds of narration per second of work, and the memory of each length to the first one's.
 """
 
 from __future__ import annotations
@@ -45,33 +45,33 @@ async def _speak() -> list[bytes]:
 
 
 @contextmanager
-def watched() -> Iterator[dict[str, float]]:
-    """Peak memory of this process's children, looked at five times a second (Linux).
+def sampling_children() -> Iterator[dict[str, float]]:
+    """Peak memory of this process's children in `mb`, sampled five times a second.
 
-    The system's own account of children counts what they held of this process before they became
-    another program.
+    `resource.RUSAGE_CHILDREN` would count the memory that a child shares with this process before it
+    runs another program.
     """
-    most, done = {"mb": 0.0}, threading.Event()
+    peak, done = {"mb": 0.0}, threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         tasks = Path(f"/proc/{os.getpid()}/task")
         while not done.wait(0.2):
             for child in " ".join(path.read_text() for path in tasks.glob("*/children")).split():
                 with suppress(OSError):
-                    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{child}/status").read_text())
-                    most["mb"] = max(most["mb"], int(peak[1]) / 1024 if peak else 0.0)
+                    line = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{child}/status").read_text())
+                    peak["mb"] = max(peak["mb"], int(line[1]) / 1024 if line else 0.0)
 
-    watch = threading.Thread(target=look)
-    watch.start()
+    sampler = threading.Thread(target=sample)
+    sampler.start()
     try:
-        yield most
+        yield peak
     finally:
         done.set()
-        watch.join()
+        sampler.join()
 
 
 def measure(hours: float) -> dict[str, float]:
-    """Master `hours` of speech once; seconds of work and megabytes at their peak."""
+    """Master `hours` of speech; seconds of work and peak memory in MB."""
     clips = asyncio.run(_speak())
     seconds = sum(decode(clip)[0].size for clip in clips) / SAMPLE_RATE
     count = max(1, round(hours * 3_600 / seconds * len(clips)))
@@ -81,20 +81,20 @@ def measure(hours: float) -> dict[str, float]:
     shapes = [shape_of(*decode(clips[chunk.index % CLIPS])) for chunk in chunks]
     timeline = arrange(chunks, shapes, Pauses())
     measured = perf_counter()
-    with tempfile.TemporaryDirectory() as folder, watched() as most:
-        finished = write_master(
+    with tempfile.TemporaryDirectory() as folder, sampling_children() as peak:
+        master = write_master(
             timeline, lambda index: decode(clips[index % CLIPS])[0], Path(folder), PRESETS["audiobook"]
         )
         done = perf_counter()
-        size = finished.wav.stat().st_size
+        size = master.wav.stat().st_size
     return {
         "narration_s": timeline.seconds,
         "shapes_s": measured - started,
         "master_s": done - measured,
         "wav_mb": size / 2**20,
-        "lufs": finished.loudness.integrated_lufs,
+        "lufs": master.loudness.integrated_lufs,
         "own_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "ffmpeg_mb": most["mb"],
+        "ffmpeg_mb": peak["mb"],
     }
 
 
@@ -104,13 +104,14 @@ def main(lengths: Sequence[float]) -> None:
     first = 0.0
     for hours in lengths:
         child = [sys.executable, __file__, "--measure", str(hours)]
-        found = json.loads(subprocess.run(child, capture_output=True, check=True, text=True).stdout)
-        work = found["shapes_s"] + found["master_s"]
-        memory = found["own_mb"] + found["ffmpeg_mb"]
+        measured = json.loads(subprocess.run(child, capture_output=True, check=True, text=True).stdout)
+        work = measured["shapes_s"] + measured["master_s"]
+        memory = measured["own_mb"] + measured["ffmpeg_mb"]
         first = first or memory
         print(
-            f"{found['narration_s'] / 3_600:7.2f} {found['shapes_s']:7.1f}s {found['master_s']:7.1f}s"
-            f" {found['narration_s'] / work:12.0f} {found['own_mb']:13.0f} {found['ffmpeg_mb']:11.0f}"
+            f"{measured['narration_s'] / 3_600:7.2f} {measured['shapes_s']:7.1f}s"
+            f" {measured['master_s']:7.1f}s {measured['narration_s'] / work:12.0f}"
+            f" {measured['own_mb']:13.0f} {measured['ffmpeg_mb']:11.0f}"
             f" {memory / first:14.2f}",
             flush=True,
         )

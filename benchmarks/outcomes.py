@@ -37,7 +37,9 @@ class Outcomes:
 
     def print_table(self) -> None:
         """Print the rows as a Markdown table, with sums below it."""
-        print("| fault | outcome of the run under it | jobs paid, two runs of 4 chunks | jobs allowed |")
+        print(
+            "| fault | outcome of the run under it | most jobs paid for 4 chunks, both runs | jobs allowed |"
+        )
         print("|---|---|---|---|")
         for fault, row in self.rows.items():
             print(f"| {fault} | " + " | ".join(row.cells()) + " |")

@@ -1,10 +1,10 @@
-"""What the pipeline adds to the workers' time, and what a wholly cached run costs.
+"""Time that the pipeline adds to the workers' own, and time of a run whose clips are all stored.
 
     python benchmarks/pipeline.py [--chunks 1000] [--seconds 6] [--concurrency 100]
 
 Prints the wall time of synthesis over the ideal (chunks / concurrency x seconds), beside the same
-number of empty Prefect tasks under the same concurrency, then the run again with everything
-cached, and the peak memory of each run. Loopback only; the store is a temporary folder.
+number of empty Prefect tasks with the same concurrency, then of the same run again, which finds
+every clip stored; and the peak memory of each run. The store is a temporary folder.
 """
 
 from __future__ import annotations
@@ -48,23 +48,22 @@ asyncio.run(empty())
 
 
 def main() -> None:
-    """Run and print."""
+    """Run all three and print a line for each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--chunks", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--concurrency", type=int, default=100)
-    given = parser.parse_args()
-    ideal = given.chunks / given.concurrency * given.seconds
-    print(
-        f"{given.chunks} chunks, {given.seconds:g} s each, {given.concurrency} at once: ideal {ideal:.1f} s"
-    )
+    arguments = parser.parse_args()
+    ideal = arguments.chunks / arguments.concurrency * arguments.seconds
+    size = f"{arguments.chunks} chunks, {arguments.seconds:g} s each, {arguments.concurrency} at once"
+    print(f"{size}: ideal {ideal:.1f} s")
     with tempfile.TemporaryDirectory() as folder:
-        env = _environment(Path(folder), given.concurrency)
-        with fixed_worker(given.seconds) as address:
+        env = _environment(Path(folder), arguments.concurrency)
+        with fixed_worker(arguments.seconds) as address:
             env |= {"NARRATION_RUNPOD_URL": address}
-            script = write_script(Path(folder, "script.txt"), given.chunks)
+            script = write_script(Path(folder, "script.txt"), arguments.chunks)
             first = _narrate(script, env)
             again = _narrate(script, env)
         empty = subprocess.run(
@@ -72,9 +71,9 @@ def main() -> None:
                 sys.executable,
                 "-c",
                 EMPTY_TASKS,
-                str(given.chunks),
-                str(given.seconds),
-                str(given.concurrency),
+                str(arguments.chunks),
+                str(arguments.seconds),
+                str(arguments.concurrency),
             ],
             env=env,
             capture_output=True,
@@ -83,7 +82,7 @@ def main() -> None:
         )
     _row("narrate", first["synthesize"], ideal, first)
     _row("empty Prefect tasks", float(empty.stdout.split()[-1]), ideal, None)
-    _row("narrate, all cached", again["wall"], first["wall"], again)
+    _row("narrate, all stored", again["wall"], first["wall"], again)
 
 
 def _environment(folder: Path, concurrency: int) -> dict[str, str]:
@@ -121,7 +120,7 @@ def _narrate(script: Path, env: dict[str, str]) -> dict[str, float]:
 
 
 def _resident(pid: int) -> float:
-    """Peak resident memory of a process so far, in MB; 0 where the system does not tell."""
+    """Peak resident memory of a process so far, in MB; 0 where there is no /proc."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -2,10 +2,10 @@
 
     python benchmarks/scale_out.py [NARRATIONS [WORKERS ...]]
 
-Each narration is a run of its own process, asked for by the deployment, with chunks nobody else
-has; the endpoint holds each job for a second, as a GPU would, and speaks the draft voice. Every
-worker runs two narrations at a time. What counts is the ratio to one worker, and where it ends:
-on the cores of this machine, since the runs' processes, Prefect's server and PostgreSQL share them.
+Each narration is a deployment's run, a process of its own, whose chunks no other narration has; the
+endpoint delays each result by a second, as a GPU would, and speaks the draft voice. Every worker runs
+two narrations at a time. What counts is the ratio to one worker; the cores of this machine limit it,
+since the runs' processes, Prefect's server and PostgreSQL share them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def script(batch: str, number: int) -> str:
 
 
 def measure(deployed: Deployed, workers: int, narrations: int) -> float:
-    """Seconds from the first request until all are published, with the workers up and idle before."""
+    """Seconds from the first request until all are published, with workers that were idle before."""
     batch = f"batch of {workers}"
     with ExitStack() as stack:
         for number in range(workers):
@@ -74,5 +74,5 @@ def main(narrations: int, workers: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
-    main(given[0] if given else 8, given[1:] or (1, 2, 4))
+    numbers = [int(argument) for argument in sys.argv[1:]]
+    main(numbers[0] if numbers else 8, numbers[1:] or (1, 2, 4))

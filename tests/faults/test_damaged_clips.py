@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from faults.clip_damage import DAMAGES, flip_a_bit
 from faults.endpoint_faults import ENGINE_FAILURE, JOB_OVER
 from faults.narration_case import CHUNKS, CLOSED_BY_COLLECTOR, NarrationCase
 from faults.published import Published
+from faults.stored_objects import DAMAGES, flip_a_bit
 from narration.errors import NarrationError
 
 pytestmark = CLOSED_BY_COLLECTOR
