@@ -1,4 +1,4 @@
-"""Ask a RunPod endpoint for one chunk of speech: a bare client, with the published fields only.
+"""Get one chunk of speech from a RunPod endpoint, with httpx and the published request fields only.
 
     export RUNPOD_API_KEY=…  RUNPOD_HIGGS_ENDPOINT_ID=…
     python examples/one_chunk.py "The sun rose over the quiet harbour." chunk.wav
@@ -22,7 +22,7 @@ FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"}
 
 
 def main(text: str, target: Path) -> str | None:
-    """Submit, wait, save; returns what went wrong, or None."""
+    """Submit a job, wait for it and save its audio to `target`; an error message, or None."""
     request = {
         "prompt": text,
         "audio_url": os.environ.get("VOICE_SAMPLE_URL"),

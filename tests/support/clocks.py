@@ -1,4 +1,4 @@
-"""A time that passes only when nobody has anything to do: hours of waiting in milliseconds of test."""
+"""An event loop whose clock jumps to the next timer: tests of retries and time limits take no time."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class _JumpingSelector(selectors.SelectSelector):
         events = super().select(0)
         if not events:
             if timeout is None:
-                raise RuntimeError("nothing is left to happen, yet the test still waits")
+                raise RuntimeError("the test waits, but no timer and no input is left that could end it")
             self._loop.now += max(timeout, 0.0)
         return events
 
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run an asynchronous test on a loop that never really waits."""
+    """Run an asynchronous test on a `VirtualTimeLoop`."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
