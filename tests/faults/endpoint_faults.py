@@ -26,7 +26,7 @@ STATUS_REQUESTS = (
     "on status requests"
 )
 JOB_LOST = "job FAILED by the platform or out of memory, TIMED_OUT, COMPLETED without output, unknown (404)"
-JOB_OVER = "job FAILED for good, or CANCELLED by somebody else"
+JOB_OVER = "job FAILED for good, or CANCELLED by another client"
 STATUS_SHOWN = "output shown before the end, unknown job status"
 SETTINGS = "wrong API key, unknown endpoint, workers that crash at start"
 
@@ -149,7 +149,7 @@ ENDPOINT_FAULTS = [
         message=("chunk 1", "engine_failure", "start the same command again"),
     ),
     Fault(
-        name="job CANCELLED by somebody else",
+        name="job CANCELLED by another client",
         row=JOB_OVER,
         arrange=second_job_ends(status="CANCELLED"),
         ends="fails",
