@@ -115,7 +115,7 @@ def test_an_attempt_lost_after_a_doubtful_one_is_not_the_last(in_order: Narratio
     chunk = manifest["chunks"][0]
     assert chunk["attempt"] == 3
     assert "clipping" in chunk["refused"][0]
-    assert "given up" in chunk["refused"][1]
+    assert "timed out at RunPod" in chunk["refused"][1]
     assert in_order.services.accepted_jobs == manifest["cost"]["jobs"] == 6
 
 

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.local_runpod.endpoint import LocalEndpoint, LocalEndpointOptions, serve_endpoint
-from infra.local_runpod.jobs import UnknownJob
+from infra.local_runpod.queued_job import UnknownJob
 
 START_SECONDS = 60
 
