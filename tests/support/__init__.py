@@ -1,15 +1,16 @@
 """Kits that several test files share: what they start, build or replace.
 
 Fixtures that any test may use (`tests/conftest.py` registers them): `narrations` (`prefect_url`,
-`draft_endpoint`, `cli`), `deployments` (`servers`, `deployed`, `workspace`), `setup_server`.
+`draft_endpoint`, `cli`), `deployments` (`servers`, `deployed`, `workspace`), `setup_server`,
+`engine_fixtures`.
 
 Servers and programs: `prefect_servers`, `postgres`, `stores` (S3 servers), `browser`; `orphans` ends
 them all if the test process is killed.
 RunPod: `recording_endpoint`, `local_apis`, `local_processes` and `job_queue` for the local endpoint,
-`fake_runpod` (its job API without a server), `runpod_account` (its management API), `worker` (voice
-samples, an engine that answers with a tone).
+`fake_runpod` (its job API without a server), `runpod_account` (its management API), `worker`.
 Faults: `http_proxy`, `proxy_actions` and `http_exchange` for whole narrations, `faulty_http` for the
 store, `loopback_server` below HTTP, `downloads` for files from the internet. Time: `clocks`.
-Speech and scripts: `audio` (with `espeak_program`), `scripts`, `plans`.
-Models: `tiny_higgs`, `tiny_codec`, `higgs_oracle` (transformers' own answers), `hub` (a model hub).
+Speech and scripts: `audio` (with `espeak_program`), `audio_files`, `voices`, `scripts`, `plans`.
+Models: `engines`, `tiny_higgs`, `tiny_codec`, `published_checkpoints`, `higgs_oracle` (transformers'
+own answers), `hub` (a model hub).
 """
