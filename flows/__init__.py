@@ -1,1 +1,1 @@
-"""Order: which step follows which. Each flow is a recipe that fits on one screen."""
+"""The Prefect flows, each the order of its steps, and the pipeline that two of them share."""

@@ -1,4 +1,4 @@
-"""The flow `prune`: what nobody needs any more is shown and, when told to, deleted."""
+"""The flow `prune`: show the objects in the store that are no longer needed, and delete them on request."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pydantic import Field
 from narration.settings import read_settings
 from narration.store import open_store
 from tasks.pages import show_prune
-from tasks.prune import delete_unneeded, find_unneeded
-from tasks.sealing import sealed
+from tasks.prune import delete_unneeded_objects, find_unneeded_objects
 
 
 @flow(name="prune", persist_result=False)
@@ -19,18 +18,18 @@ async def prune(
     really_delete: bool = False,
     grace_days: Annotated[float, Field(ge=1)] = 7,
 ) -> dict[str, Any]:
-    """Find clips that no narration names, and superseded masters and captions; delete them if told to.
+    """Find clips that no narration uses and files that were replaced; delete them if `really_delete`.
 
     Args:
-        really_delete: Delete what was found. Unticked: only show it.
-        grace_days: What has changed within these days is left alone.
+        really_delete: Delete the objects found. Unticked: only show them.
+        grace_days: Objects that changed within these days are kept.
 
     """
     store = open_store(read_settings().store)
-    unneeded = await find_unneeded(store, grace_days)
+    unneeded = await find_unneeded_objects(store, grace_days)
     await show_prune(unneeded, deleted=False)
     if really_delete:
-        unneeded = await delete_unneeded(store, sealed(unneeded), grace_days)
+        unneeded = await delete_unneeded_objects(store, unneeded, grace_days)
         await show_prune(unneeded, deleted=True)
     return {
         "objects": len(unneeded),

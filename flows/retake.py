@@ -1,4 +1,4 @@
-"""The flow `retake`: some chunks of a published narration are spoken again, or an earlier take comes back."""
+"""The flow `retake`: synthesize chunks of a published narration again, or return to an earlier take."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from pydantic import Field
 from flows.pipeline import run_pipeline
 from narration.planning import retake_requests
 from narration.settings import read_settings
-from narration.store import open_store, validate_id
 from tasks.cancelling import cancel_jobs
-from tasks.load import load_narrated
-from tasks.runs import flow_run_id, run_name
+from tasks.load import load_published
+from tasks.runs import flow_run_id, run_name, start_run
 
 ChunkNumber = Annotated[int, Field(ge=1)]
 
@@ -28,22 +27,19 @@ async def retake(
     engine: Literal["higgs", "draft"] | None = None,
     max_cost: Annotated[float | None, Field(gt=0)] = None,
 ) -> dict[str, Any]:
-    """Take chunks of a narration again, master and publish it; earlier takes stay.
+    """Make new takes of chunks of a narration, or return to earlier ones; master and publish it again.
 
     Args:
-        narration_id: A narration that is published.
+        narration_id: Id of a published narration.
         chunks: Chunk numbers, from 1, as on the review page.
-        seed: Seed of the new takes. Empty: derived from the take.
-        texts: Other words for a chunk, by its number: {"3": "Other words."}
-        take: Go back to this take instead of making a new one.
-        engine: `draft` for a narration of the draft voice. Empty: the worker's setting.
-        max_cost: USD that this run may spend at most.
+        seed: Seed of the new takes. Empty: a seed of its own for each.
+        texts: Another text for a chunk, by its number: {"3": "Other words."}
+        take: Number of an earlier take to return to. Empty: make a new one.
+        engine: `draft` for a narration in the draft voice. Empty: the worker's setting.
+        max_cost: The most that this run may spend, in USD.
 
     """
-    changes = retake_requests(chunks, seed=seed, texts=texts or {}, take=take, asked_by=flow_run_id())
+    retakes = retake_requests(chunks, seed=seed, texts=texts or {}, take=take, asked_by=flow_run_id())
     settings = read_settings(engine=engine, max_cost=max_cost)
-    store = open_store(settings.store)
-    validate_id(narration_id)
-    return await run_pipeline(
-        store, settings, narration_id, lambda: load_narrated(store, settings, narration_id), changes
-    )
+    run = start_run(narration_id, settings, retakes)
+    return await run_pipeline(run, lambda: load_published(run))

@@ -1,4 +1,4 @@
-"""The flow `review`: the review page of a published narration once more, with links that work."""
+"""The flow `review`: publish the review page of a narration again, with new links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from narration.settings import read_settings
 from narration.store import open_store
 from tasks.pages import show_review
-from tasks.publish import renew_review
+from tasks.publish import publish_review_again
 from tasks.runs import run_name
 
 
@@ -18,11 +18,12 @@ from tasks.runs import run_name
 async def review(
     narration_id: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,98}[a-z0-9])?$")],
 ) -> None:
-    """Publish the review page of a narration again: in S3 its links end after a week.
+    """Publish the review page of a narration again: in S3 its links expire after a week.
 
     Args:
-        narration_id: A narration that is published, with or without its `-draft`.
+        narration_id: Id of a published narration, with or without its `-draft`.
 
     """
     store = open_store(read_settings().store)
-    await show_review(narration_id, await renew_review(store, narration_id))
+    link = await publish_review_again(store, narration_id)
+    await show_review(narration_id, link)

@@ -1,4 +1,4 @@
-"""The flow `sweep`: what lies in the inbox and no narration has is narrated, one script after another."""
+"""The flow `sweep`: narrate the scripts in the inbox, one after another."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from flows.narrate import narrate
 from narration.planning.inbox import WaitingScript
 from narration.settings import read_settings
 from narration.store import open_store
-from tasks.cancelling import cancel_jobs, cancel_left_behind
-from tasks.inbox import find_waiting, settle
+from tasks.cancelling import cancel_jobs, cancel_leftover_jobs
+from tasks.inbox import list_waiting_scripts, narrate_or_reject
 from tasks.pages import show_sweep
 
 
@@ -21,25 +21,25 @@ async def sweep(
     settle_seconds: Annotated[float, Field(ge=0)] = 60,
     max_cost: Annotated[float | None, Field(gt=0)] = None,
 ) -> dict[str, str]:
-    """Narrate every settled script under `inbox/` that no current narration has.
+    """Narrate every script under `inbox/` that no current narration was made from.
 
-    A bad script is moved to `rejected/` with its reason and never blocks the rest; what fails
-    for a reason that may pass stays for the next sweep, three times at most.
+    A script that cannot be narrated is moved to `rejected/`, with the reason beside it. A script that
+    fails for another reason stays for the next sweep, three times at most.
 
     Args:
-        settle_seconds: A script must have been unchanged for so long before it is read.
-        max_cost: USD that each narration may spend.
+        settle_seconds: Seconds for which a script must have been unchanged before it is read.
+        max_cost: The most that each narration may spend, in USD.
 
     """
     settings = read_settings()
     store = open_store(settings.store)
-    await cancel_left_behind(store, settings)
+    await cancel_leftover_jobs(store, settings)
     outcomes: dict[str, str] = {}
 
-    async def speak(script: WaitingScript) -> None:
+    async def narrate_script(script: WaitingScript) -> None:
         await narrate(narration_id=script.narration_id, script=script.key, max_cost=max_cost)
 
-    for waiting in await find_waiting(store, settings, settle_seconds):
-        outcomes[waiting.key] = await settle(store, waiting, speak)
+    for waiting in await list_waiting_scripts(store, settings, settle_seconds):
+        outcomes[waiting.key] = await narrate_or_reject(store, waiting, narrate_script)
         await show_sweep(outcomes)
     return outcomes

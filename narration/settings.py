@@ -1,4 +1,4 @@
-"""What can be set: the environment and `.env`, read once, checked, with a default for everything but keys."""
+"""The pipeline's settings, read from the environment and `.env` and validated; only keys have no default."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ CLIP_SETTINGS = (
     "scene",
     "continuity",
 )
-"""Those that decide what the clips are: a retake goes by those its narration was made with."""
+"""Settings that change the clips. A retake takes them from the manifest of its narration."""
 
 RENDER_SETTINGS = ("loudness", "pause_sentence", "pause_paragraph", "pause_heading")
-"""Those that shape the master and not the clips."""
+"""Settings that change the master and not the clips. A retake takes them from the manifest too."""
 
 Seconds = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """Every setting of the pipeline. Names in the environment: `NARRATION_<FIELD>`, or the alias given."""
+    """Every setting of the pipeline: `NARRATION_<FIELD>` in the environment, or the alias given."""
 
     model_config = SettingsConfigDict(
         env_prefix="NARRATION_",
@@ -60,15 +60,15 @@ class Settings(BaseSettings):
     )
     model: str | None = None  # the model id to ask for; unset: `model_id()`
     concurrency: Annotated[int, Field(ge=1, le=400)] = 32  # jobs in flight: workers times slots
-    slots: Annotated[int, Field(ge=1, le=128)] = 32  # jobs one worker speaks at once; shares its price
+    slots: Annotated[int, Field(ge=1, le=128)] = 32  # jobs that a worker runs at once, sharing its price
     job_timeout: Annotated[float, Field(ge=5, le=7 * 86_400)] = 600  # s, one job's execution
     queue_timeout: Annotated[float, Field(ge=10, le=7 * 86_400)] = (
         3_600  # s, a job's whole life, queue included
     )
-    attempts: Annotated[int, Field(ge=1, le=10)] = 3  # seeds tried for a chunk that comes out badly
-    endpoint_limit: str | None = None  # name of the global concurrency limit that deployments share
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3  # at one clip, each with another seed
+    endpoint_limit: str | None = None  # name of Prefect's global concurrency limit for jobs
 
-    # The store and what may be read
+    # The store and the scripts that may be read
     store: str = "./narrations-store"
     script_folder: str | None = None  # the one folder deployments may read scripts from
     allow_private_urls: bool = False
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     ras_win_len: Annotated[int, Field(ge=0, le=64)] = 7
     ras_win_max_num_repeat: Annotated[int, Field(ge=0, le=64)] = 2
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    continuity: bool = False  # speak each chunk with the one before it as context, within a paragraph
+    continuity: bool = False  # give each chunk the one before it in its paragraph as context
 
     # The narration
     chunk_characters: Annotated[int, Field(ge=20, le=MAX_PROMPT_CHARACTERS)] = 500
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # USD a run
 
     def engine_in_use(self) -> EngineName:
-        """`draft` or `higgs`; raises `SettingsError` where the draft was not asked for."""
+        """The engine to use; raises `SettingsError` where a store in S3 needs `engine` or an endpoint."""
         if self.engine is not None:
             return self.engine
         if self.endpoint_id is not None:
@@ -109,34 +109,39 @@ class Settings(BaseSettings):
         if self.store.startswith("s3:"):
             raise SettingsError(
                 "no endpoint is configured for a store in S3",
-                remedy="set RUNPOD_HIGGS_ENDPOINT_ID and RUNPOD_API_KEY, or say engine=draft outright",
+                remedy="set RUNPOD_HIGGS_ENDPOINT_ID and RUNPOD_API_KEY, or engine=draft for the draft voice",
             )
         return "draft"
 
     def model_id(self) -> str:
-        """The model id that requests carry and digests contain; raises `SettingsError` when it is unknown."""
+        """The model id in requests and digests; raises `SettingsError` when it is unknown."""
         if self.engine_in_use() == "draft":
             return DRAFT_MODEL
         if self.model is not None and self.model.startswith("draft/"):
             raise SettingsError(
-                f"NARRATION_MODEL is a draft's ({self.model}), and the engine is not",
-                remedy="set it to the worker's model id, or say engine=draft",
+                f"NARRATION_MODEL is a model of the draft engine ({self.model}), and the engine is higgs",
+                remedy="set it to the worker's model id, or set engine=draft",
             )
         if self.model is not None:
             return self.model
         raise SettingsError(
-            "NARRATION_MODEL is not set, so no clip could be told from another model's",
+            "NARRATION_MODEL is not set, so clips of different models could not be told apart",
             remedy="run `python -m gpu_worker model-id` with the worker's settings and set what it prints",
         )
 
 
 def read_settings(**overrides: object) -> Settings:
-    """Settings from the environment and `.env`, with `overrides` (None means not given) on top."""
-    given = {name: value for name, value in overrides.items() if value is not None}
+    """Settings from the environment and `.env`, replaced by those of `overrides` that are not None.
+
+    Raises `SettingsError` for the first invalid value, naming its variable.
+    """
+    values = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)  # type: ignore[arg-type]  # each value is validated by its field
+        return Settings(**values)  # type: ignore[arg-type]  # each value is validated by its field
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         field = str(first["loc"][0]) if first["loc"] else "settings"
         name = field if field.isupper() else f"NARRATION_{field.upper()}"
-        raise SettingsError(f"{name}: {first['msg']}", remedy="mend it in the environment or .env") from None
+        raise SettingsError(
+            f"{name}: {first['msg']}", remedy="correct it in the environment or .env"
+        ) from None

@@ -1,1 +1,1 @@
-"""Policy: retries, timeouts, names and concurrency around one step each."""
+"""The steps of the flows as Prefect tasks: their retries, names and concurrency, and what the UI shows."""

@@ -1,4 +1,4 @@
-"""Policy of cancelling: whoever stops a run stops paying for its jobs, also when its process is dead."""
+"""Cancels the jobs of cancelled runs, also of runs whose process is dead."""
 
 from __future__ import annotations
 
@@ -19,70 +19,71 @@ from prefect.client.schemas.sorting import FlowRunSort
 from narration.endpoint import open_endpoint
 from narration.errors import NarrationError
 from narration.settings import Settings, read_settings
-from narration.store import JobRecord, Store, open_store
+from narration.store import JobCollection, JobRecord, Store, open_store
 
-LOOKED_BACK = 200  # cancelled runs whose jobs are looked for; as many as a server tells at once
+RECENT_RUNS = 200  # latest cancelled runs whose jobs are cancelled; as many as a server lists at once
 
 
 async def cancel_jobs(flow: object, flow_run: FlowRun, state: object) -> None:  # noqa: ARG001  # Prefect calls hooks by keyword
-    """Cancel the jobs that a cancelled run and its subflows left; also called when their process is dead.
+    """Cancel the unfinished jobs of a cancelled run and its subflows; Prefect calls it for dead ones too.
 
-    Not for a crashed run: it is scheduled again, and fetches what its jobs have made meanwhile.
+    It is no hook for crashed runs: they are scheduled again, and take the results of their jobs.
     """
     settings = read_settings()
     store = open_store(settings.store)
     runs = await _with_subflows([flow_run])
-    await _cancel(store, settings, await asyncio.to_thread(_jobs_on_record, store), runs)
+    await _cancel(store.jobs, await asyncio.to_thread(_records, store.jobs), runs, settings)
 
 
-async def cancel_left_behind(store: Store, settings: Settings) -> None:
+async def cancel_leftover_jobs(store: Store, settings: Settings) -> None:
     """Cancel the jobs of runs that were cancelled while no worker was there to call the hook.
 
-    What fails is noted, and looked for again the next time.
+    A failure is logged: the next call tries again.
     """
     try:
-        records = await asyncio.to_thread(_jobs_on_record, store)
+        records = await asyncio.to_thread(_records, store.jobs)
         if records:
-            await _cancel(store, settings, records, await _with_subflows(await _cancelled_lately()))
+            runs = await _with_subflows(await _recently_cancelled())
+            await _cancel(store.jobs, records, runs, settings)
     except NarrationError as error:
-        get_run_logger().warning("jobs of cancelled runs may be left: %s", error)
+        get_run_logger().warning("jobs of cancelled runs may still be running: %s", error)
 
 
-def _jobs_on_record(store: Store) -> list[JobRecord]:
-    return list(store.jobs.list())
+def _records(jobs: JobCollection) -> list[JobRecord]:
+    return list(jobs.list())
 
 
 async def _cancel(
-    store: Store, settings: Settings, records: Collection[JobRecord], runs: Collection[str]
+    jobs: JobCollection, records: Collection[JobRecord], runs: Collection[str], settings: Settings
 ) -> None:
-    """Cancel every job of `records` that one of `runs` submitted; raises a failure once all were tried."""
+    """Cancel the jobs on record that `runs` submitted; raises the first failure after all were tried."""
     if settings.endpoint_id is None or settings.runpod_api_key is None:
         return
     async with open_endpoint(settings) as endpoint:
 
         async def cancel(record: JobRecord) -> None:
             await endpoint.cancel(record.job_id)
-            await asyncio.to_thread(store.jobs.delete, record.digest)
+            await asyncio.to_thread(jobs.delete, record.digest)
 
-        theirs = [each for each in records if each.run in runs and each.endpoint == endpoint.endpoint_id]
-        outcomes = await asyncio.gather(*map(cancel, theirs), return_exceptions=True)
+        own = [each for each in records if each.run in runs and each.endpoint == endpoint.endpoint_id]
+        outcomes = await asyncio.gather(*map(cancel, own), return_exceptions=True)
     for failure in outcomes:
         if failure is not None:
             raise failure
 
 
-async def _cancelled_lately() -> list[FlowRun]:
+async def _recently_cancelled() -> list[FlowRun]:
     cancelled = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLED]))
     )
     async with get_client() as client:
         return await client.read_flow_runs(
-            flow_run_filter=cancelled, sort=FlowRunSort.END_TIME_DESC, limit=LOOKED_BACK
+            flow_run_filter=cancelled, sort=FlowRunSort.END_TIME_DESC, limit=RECENT_RUNS
         )
 
 
 async def _with_subflows(runs: Collection[FlowRun]) -> set[str]:
-    """Ids of `runs` and of the runs that they have started in their own process."""
+    """The ids of `runs` and of their subflows."""
     ids = [run.id for run in runs]
     if not ids:
         return set()

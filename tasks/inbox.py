@@ -1,4 +1,4 @@
-"""Policy of the inbox: what is rejected, what is tried again and how often, what stops the sweep."""
+"""Narrates the scripts of the inbox: which failures reject a script, leave it, or stop the sweep."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from narration.errors import (
 from narration.planning import inbox
 from narration.planning.inbox import MAX_TRIES, UnreadableScript, WaitingScript
 from narration.settings import Settings
-from narration.store import Store
+from narration.store import ScriptCollection, ScriptFailureCollection, Store
 from tasks.retrying import store_task
 
 STOPS_THE_SWEEP = (SettingsError, VoiceError, EndpointRefused)
-"""What every other script would meet too."""
+"""Failures that every other script would meet too."""
 
 
 @store_task
-async def find_waiting(
+async def list_waiting_scripts(
     store: Store, settings: Settings, settle_seconds: float
 ) -> list[WaitingScript | UnreadableScript]:
-    """The settled scripts that no current narration has, oldest first."""
+    """The scripts that no current narration was made from, oldest first."""
     return await asyncio.to_thread(inbox.find_waiting_scripts, store, settings, settle_seconds=settle_seconds)
 
 
-async def settle(
+async def narrate_or_reject(
     store: Store,
     waiting: WaitingScript | UnreadableScript,
     narrate: Callable[[WaitingScript], Awaitable[object]],
 ) -> str:
-    """Narrate one script of the inbox, or put it aside; what came of it, in words.
+    """Narrate one script of the inbox, reject it, or leave it for the next sweep; returns what was done.
 
-    Raises only what is no script's fault: nothing that befalls one script may hold up the others.
+    Raises only failures that every script would meet: no script may hold up the others.
     """
     try:
         if isinstance(waiting, UnreadableScript):
-            return await _put_aside(store, waiting)
+            return await _reject_unreadable(store, waiting)
         return await _narrate(store, waiting, narrate)
     except STOPS_THE_SWEEP:
         raise
-    except NarrationError as error:  # while noting the outcome: the script is gone, or the store stutters
+    except NarrationError as error:  # while the outcome is stored: the script is gone, or the store fails
         return f"left as it is: {error}"
 
 
-async def _put_aside(store: Store, unreadable: UnreadableScript) -> str:
-    """Reject what cannot be a script; what the store does not give cannot be moved either."""
+async def _reject_unreadable(store: Store, unreadable: UnreadableScript) -> str:
+    """Reject an object that is no script; one that the store cannot read it cannot move either."""
     if not isinstance(unreadable.error, ScriptError):
         raise unreadable.error
-    return await reject(store, unreadable, unreadable.error)
+    return await reject_script(store.scripts, unreadable, unreadable.error)
 
 
 async def _narrate(
@@ -65,48 +65,50 @@ async def _narrate(
     try:
         await narrate(waiting)
     except ScriptError as error:
-        return await _dismiss(store, waiting, error)
+        return await _reject_waiting(store, waiting, error)
     except STOPS_THE_SWEEP:
         raise
     except NarrationError as error:
-        return await _give_up_or_wait(store, waiting, str(error))
-    except Exception as error:  # noqa: BLE001  # a bug that one script meets must not block the rest
-        reason = f"{type(error).__name__}; the log of its run says more"
-        return await _give_up_or_wait(store, waiting, reason)
+        return await _count_or_reject(store, waiting, str(error))
+    except Exception as error:  # noqa: BLE001  # a bug with one script must not block the others
+        reason = f"{type(error).__name__}; see the log of its run"
+        return await _count_or_reject(store, waiting, reason)
     with suppress(StoreError):
-        await forget_tries(store, waiting)
+        await clear_failures(store.script_failures, waiting)
     return f"narrated as {waiting.narration_id}"
 
 
-async def _give_up_or_wait(store: Store, waiting: WaitingScript, reason: str) -> str:
-    """Leave a script for the next sweep, or reject it after the last try."""
-    tries = await count_try(store, waiting)
+async def _count_or_reject(store: Store, waiting: WaitingScript, reason: str) -> str:
+    """Count a failed try; the script stays for the next sweep, and is rejected after the last try."""
+    tries = await count_failure(store.script_failures, waiting)
     if tries < MAX_TRIES:
         return f"failed, stays for the next sweep ({tries} of {MAX_TRIES} tries): {reason}"
-    return await _dismiss(store, waiting, InputError(f"failed {tries} times, last with: {reason}"))
+    return await _reject_waiting(store, waiting, InputError(f"failed {tries} times, last with: {reason}"))
 
 
-async def _dismiss(store: Store, waiting: WaitingScript, error: InputError) -> str:
-    outcome = await reject(store, waiting, error)
+async def _reject_waiting(store: Store, waiting: WaitingScript, error: InputError) -> str:
+    outcome = await reject_script(store.scripts, waiting, error)
     with suppress(StoreError):
-        await forget_tries(store, waiting)
+        await clear_failures(store.script_failures, waiting)
     return outcome
 
 
 @store_task
-async def reject(store: Store, waiting: WaitingScript | UnreadableScript, error: InputError) -> str:
-    """Move a script that cannot be narrated out of the way, with the reason beside it."""
-    moved = await asyncio.to_thread(store.scripts.reject, waiting.key, str(error))
-    return f"rejected to {moved}: {error}"
+async def reject_script(
+    scripts: ScriptCollection, waiting: WaitingScript | UnreadableScript, error: InputError
+) -> str:
+    """Move a script that cannot be narrated to `rejected/`, with the reason beside it."""
+    rejected_key = await asyncio.to_thread(scripts.reject, waiting.key, str(error))
+    return f"rejected to {rejected_key}: {error}"
 
 
 @store_task
-async def count_try(store: Store, waiting: WaitingScript) -> int:
-    """Note that a script has failed once more; how often it has by now."""
-    return await asyncio.to_thread(store.script_failures.add, waiting.sha256)
+async def count_failure(failures: ScriptFailureCollection, waiting: WaitingScript) -> int:
+    """Count a failed narration of a script; returns how many there were."""
+    return await asyncio.to_thread(failures.add, waiting.sha256)
 
 
 @store_task
-async def forget_tries(store: Store, waiting: WaitingScript) -> None:
-    """Its failures are history: it was narrated, or given up."""
-    await asyncio.to_thread(store.script_failures.clear, waiting.sha256)
+async def clear_failures(failures: ScriptFailureCollection, waiting: WaitingScript) -> None:
+    """Delete the count of a script's failures: it was narrated, or rejected."""
+    await asyncio.to_thread(failures.clear, waiting.sha256)

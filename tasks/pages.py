@@ -1,4 +1,4 @@
-"""Policy of what a person sees of the store's chores: what a sweep did, what pruning found, a review page."""
+"""What the flows `sweep`, `prune` and `review` show in the Prefect UI."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from narration.escaping import escape_markdown
 from narration.pruning import UnneededObject
 
-MAX_ROWS = 1_000  # of a table; a browser shows more only with pain
+MAX_ROWS = 1_000  # of a table; with more a browser becomes slow
 
 
 @contextmanager
 def best_effort() -> Iterator[None]:
-    """What cannot be shown must not cost what was made: it is noted, and the run goes on."""
+    """Log an artifact that Prefect does not take, and go on: it must not fail a run that is paid for."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001  # whatever ails the server
-        get_run_logger().warning("a page of this run could not be shown: %s", type(error).__name__)
+    except Exception as error:  # noqa: BLE001  # any failure of the server
+        get_run_logger().warning("an artifact of this run could not be created: %s", type(error).__name__)
 
 
 async def show_sweep(outcomes: Mapping[str, str]) -> None:
-    """What became of each script of the inbox so far."""
+    """A table of the scripts in the inbox, with the outcome of each so far."""
     rows = [
         {"script": escape_markdown(key), "outcome": escape_markdown(outcome)}
         for key, outcome in outcomes.items()
@@ -34,7 +34,7 @@ async def show_sweep(outcomes: Mapping[str, str]) -> None:
 
 
 async def show_prune(unneeded: Sequence[UnneededObject], *, deleted: bool) -> None:
-    """What pruning found."""
+    """A table of the objects that are no longer needed, or were deleted."""
     size = sum(entry.info.size for entry in unneeded) / 1e6
     verb = "deleted" if deleted else "would be deleted; run again with `really_delete`"
     rows = [
@@ -48,7 +48,7 @@ async def show_prune(unneeded: Sequence[UnneededObject], *, deleted: bool) -> No
 
 
 async def show_review(narration_id: str, link: str) -> None:
-    """Where the review page is."""
+    """A link to the review page."""
     with best_effort():
         await acreate_markdown_artifact(
             f"# {narration_id}\n\n[Review page]({link})", key=f"review-{narration_id}"

@@ -1,72 +1,55 @@
-"""Policy of publishing: tried again while the store stutters, told to the world once it holds."""
+"""The tasks that publish a narration, and the event that says so."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from prefect.events import emit_event
 
 from narration.manifest import Manifest
-from narration.planning import Plan
+from narration.planning import SynthesizedNarration
 from narration.publishing import publisher
 from narration.rendering.render import RenderedNarration, narration_fingerprint
-from narration.settings import Settings
-from narration.store import AudioClip, Store
+from narration.store import Store
 from narration.synthesis.report import RunReport
-from narration.synthesis.run_state import RunState
+from narration.synthesis.run_state import NarrationRun
+from tasks.progress import show_step
 from tasks.retrying import store_task
 
 PUBLISHED = "narration.published"
 
 
 @store_task
-async def published_already(
-    store: Store, settings: Settings, plan: Plan, clips: Mapping[str, AudioClip]
-) -> Manifest | None:
-    """The manifest that the store has, if publishing would bring the same narration again."""
-    manifest = plan.manifest
-    if manifest is None or manifest.id != plan.narration_id:
+async def find_published(run: NarrationRun, narration: SynthesizedNarration) -> Manifest | None:
+    """The published manifest if it is of this very narration and its files exist; else None."""
+    manifest = narration.plan.manifest
+    if manifest is None or manifest.id != narration.plan.narration_id:
         return None
-    if manifest.fingerprint != narration_fingerprint(plan, clips, settings):
+    if manifest.fingerprint != narration_fingerprint(narration):
         return None
+    files = run.store.files
 
-    def intact(published: Manifest) -> bool:
-        return all(store.files.has(entry.key, entry.size) for entry in published.files)
+    def complete() -> bool:
+        return all(files.has(entry.key, entry.size) for entry in manifest.files)
 
-    return manifest if await asyncio.to_thread(intact, manifest) else None
+    return manifest if await asyncio.to_thread(complete) else None
 
 
 @store_task
-async def publish(
-    store: Store,
-    settings: Settings,
-    plan: Plan,
-    clips: Mapping[str, AudioClip],
-    finished: RenderedNarration,
-    tally: RunState,
-) -> Manifest:
-    """Upload the files and replace the manifest."""
-    return await asyncio.to_thread(
-        publisher.publish,
-        store,
-        plan,
-        clips,
-        finished,
-        fingerprint=narration_fingerprint(plan, clips, settings),
-        settings=settings,
-        tally=tally,
-    )
+async def publish_narration(run: NarrationRun, rendered: RenderedNarration) -> Manifest:
+    """Upload the files of the narration and replace its manifest."""
+    show_step("publish", rendered.narration.plan, run.state)
+    return await asyncio.to_thread(publisher.publish, run.store, rendered, run.state)
 
 
 @store_task
-async def renew_review(store: Store, narration_id: str) -> str:
-    """Publish the review page again, with new links; a link to it."""
+async def publish_review_again(store: Store, narration_id: str) -> str:
+    """Publish the review page of a narration again, with new links; returns a link to it."""
     return await asyncio.to_thread(publisher.renew_review, store, narration_id)
 
 
-def announce(report: RunReport) -> None:
-    """Emit the event `narration.published`, with the manifest's stable address."""
+def emit_published(report: RunReport) -> None:
+    """Emit the event `narration.published`, with the address of the manifest."""
     emit_event(
         event=PUBLISHED,
         resource={

@@ -1,101 +1,56 @@
-"""Policy of what a person sees in the Prefect UI: a progress that moves, a table of chunks, a summary."""
+"""What a run shows in the Prefect UI: a table of its chunks, and a summary of its result or failure."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
 
-from prefect.artifacts import (
-    acreate_markdown_artifact,
-    acreate_progress_artifact,
-    acreate_table_artifact,
-    aupdate_progress_artifact,
-)
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
 from narration.escaping import escape_markdown
 from narration.manifest import Manifest
-from narration.planning import Plan, PlannedChunk
+from narration.planning import Plan, PlannedChunk, SynthesizedNarration
+from narration.publishing import report_of
 from narration.publishing.commands import retake_command
 from narration.store import Store
-from narration.synthesis.progress import Progress, tell
 from narration.synthesis.report import RunReport
-from narration.synthesis.run_state import RunState
+from narration.synthesis.run_state import NarrationRun, RunState
 from tasks.pages import MAX_ROWS, best_effort
+from tasks.publish import emit_published
+from tasks.runs import how_to_retry
 
-SECONDS_BETWEEN_UPDATES = 2.0  # of the progress artifact
-SECONDS_BETWEEN_TELLS = 0.5  # of a terminal: each walks over all chunks, once for each clip would be too much
 TABLE_TEXT = 120  # characters of a chunk's text shown
 
 
-def tell_step(step: str, plan: Plan, tally: RunState) -> None:
-    """Tell a listening terminal how far the run is."""
-    made, cached, failed = tally.counts(plan)
-    waiting = sum(
-        entry.clip is None and entry.digest not in tally.made and entry.digest not in tally.failed
-        for entry in plan.chunks
-    )
-    tell(Progress(step, len(plan.chunks), cached - waiting, made, failed, tally.budget.spent))
+async def require_every_clip(run: NarrationRun, plan: Plan) -> SynthesizedNarration:
+    """Show the table of chunks; raises `ChunksFailed`, with what to do next, where some chunk has no clip."""
+    await show_chunks(plan, run.state)
+    remedy = ""
+    if run.state.failure_reasons(plan):
+        remedy = how_to_retry(plan)
+        await show_failure(plan, run.state, remedy)
+    return run.state.require_all(plan, remedy=remedy)
 
 
-@asynccontextmanager
-async def progress_shown(plan: Plan, tally: RunState) -> AsyncIterator[None]:
-    """Keep terminal and progress artifact moving while clips are made."""
-    artifact: UUID | None = None
-    shown = _percent(plan, tally)
-    with best_effort():
-        artifact = await acreate_progress_artifact(
-            progress=shown,
-            key=f"progress-{plan.narration_id}",
-            description=f"Clips of {plan.narration_id} at hand",
-        )
-
-    async def move() -> None:
-        nonlocal shown
-        now = _percent(plan, tally)
-        if artifact is not None and now != shown:
-            with best_effort():
-                await aupdate_progress_artifact(artifact, progress=now)
-                shown = now
-
-    async def keep_moving() -> None:
-        while True:
-            await asyncio.sleep(SECONDS_BETWEEN_UPDATES)
-            await move()
-
-    async def keep_telling() -> None:
-        while True:
-            tell_step("synthesize", plan, tally)
-            await asyncio.sleep(SECONDS_BETWEEN_TELLS)
-
-    going_on = [asyncio.create_task(keep_moving()), asyncio.create_task(keep_telling())]
-    try:
-        yield
-    finally:
-        for task in going_on:
-            task.cancel()
-        tell_step("synthesize", plan, tally)
-    await move()
+async def report_published(run: NarrationRun, plan: Plan, manifest: Manifest) -> dict[str, Any]:
+    """Show the summary of a published narration and emit its event; returns the run's report."""
+    report = report_of(run.store, plan, manifest, run.state)
+    emit_published(report)
+    await show_summary(run.store, report, manifest)
+    return report.model_dump(mode="json")
 
 
-def _percent(plan: Plan, tally: RunState) -> float:
-    at_hand = sum(entry.clip is not None or entry.digest in tally.made for entry in plan.chunks)
-    return round(100 * at_hand / len(plan.chunks), 1)
+async def show_chunks(plan: Plan, state: RunState) -> None:
+    """A table of the chunks: text, where the clip comes from, its attempts, cost and faults.
 
-
-async def show_chunks(plan: Plan, tally: RunState) -> None:
-    """A table of chunks: what each is, where its clip came from, what it cost.
-
-    Of more than `MAX_ROWS` those a person has something to do with stay: what failed, then what
-    is doubtful, then what this run made.
+    Of more chunks than `MAX_ROWS` it has those that a person may want to act on: first the failed,
+    then those with faults, then those synthesized by this run.
     """
-    rows = [_row(entry, tally) for entry in plan.chunks]
+    rows = [chunk_row(entry, state) for entry in plan.chunks]
     left_out = ""
     if len(rows) > MAX_ROWS:
         left_out = f". {len(rows) - MAX_ROWS} of {len(rows)} are left out; the manifest has them all"
-        rows = sorted(sorted(rows, key=_unremarkable)[:MAX_ROWS], key=lambda row: int(row["chunk"]))
+        rows = sorted(sorted(rows, key=_last_to_show)[:MAX_ROWS], key=lambda row: int(row["chunk"]))
     with best_effort():
         await acreate_table_artifact(
             table=rows,
@@ -104,34 +59,34 @@ async def show_chunks(plan: Plan, tally: RunState) -> None:
         )
 
 
-def _unremarkable(row: dict[str, Any]) -> tuple[bool, bool, bool]:
-    """Sorts what a person should see to the front."""
+def _last_to_show(row: dict[str, Any]) -> tuple[bool, bool, bool]:
+    """Sort key: the rows that a person may want to act on come first."""
     return row["state"] != "failed", not row["doubts"], row["state"] != "synthesized"
 
 
-def _row(entry: PlannedChunk, tally: RunState) -> dict[str, Any]:
-    made = tally.new(entry.digest)
-    failure = tally.failed.get(entry.digest)
-    clip = tally.made[entry.digest].clip if entry.digest in tally.made else entry.clip
+def chunk_row(entry: PlannedChunk, state: RunState) -> dict[str, Any]:
+    """The row of a chunk in the table, by column."""
+    synthesized = state.synthesized_here(entry.digest)
+    failure = state.failures.get(entry.digest)
+    clip = state.synthesized[entry.digest].clip if entry.digest in state.synthesized else entry.clip
     text = entry.text if len(entry.text) <= TABLE_TEXT else entry.text[: TABLE_TEXT - 1] + "…"
-    state = "failed" if failure else "synthesized" if made else "cached"
     sidecar = clip.sidecar if clip else None
     faults = sidecar.quality.get("faults", []) if sidecar else []
     return {
         "chunk": entry.chunk.index,
-        "state": state,
+        "state": "failed" if failure else "synthesized" if synthesized else "cached",
         "seconds": round(clip.seconds, 2) if clip else None,
-        "take": entry.choice.take,
+        "take": entry.take,
         "attempts": len(sidecar.refused) + 1 if sidecar else None,
         "seed": str(sidecar.seed) if sidecar else None,
-        "cost $": round(tally.budget.price_of(made.execution_seconds), 6) if made else 0,
+        "cost $": round(state.budget.price_of(synthesized.execution_seconds), 6) if synthesized else 0,
         "doubts": escape_markdown("; ".join(faults) if failure is None else str(failure)[:300]),
         "text": escape_markdown(text),
     }
 
 
 async def show_summary(store: Store, report: RunReport, manifest: Manifest) -> None:
-    """What came out, with links where the store is reached by links."""
+    """A summary of a published narration: its counts, its files, and the chunks to listen to."""
     lines = [
         f"# {report.narration_id}",
         _draft_note(report.engine).strip(" ()"),
@@ -144,16 +99,16 @@ async def show_summary(store: Store, report: RunReport, manifest: Manifest) -> N
         lines.append(f"Duration {report.duration:.1f} s.")
     lines += [f"- {escape_markdown(note)}" for note in report.notes]
     with best_effort():
-        lines += await asyncio.to_thread(_where, store, report, manifest)
+        lines += await asyncio.to_thread(_locations, store, report, manifest)
         if report.flagged:
-            lines.append(_what_to_retake(report, manifest, store.location))
+            lines.append(_retake_advice(report, manifest, store.location))
         await acreate_markdown_artifact(
             "\n\n".join(line for line in lines if line), key=f"summary-{report.narration_id}"
         )
 
 
-def _where(store: Store, report: RunReport, manifest: Manifest) -> list[str]:
-    """Where each file is, the review page first; with a link where a person has no other way to it."""
+def _locations(store: Store, report: RunReport, manifest: Manifest) -> list[str]:
+    """A line for each published file, the review page first; with a link where the store is in S3."""
     lines = []
     for entry in sorted(manifest.files, key=lambda entry: entry.kind != "html"):
         name = "review page" if entry.kind == "html" else entry.kind
@@ -161,30 +116,28 @@ def _where(store: Store, report: RunReport, manifest: Manifest) -> list[str]:
         lines.append(f"- {name}: {link}`{store.locate(entry.key)}`")
     lines.append(f"- manifest: `{report.manifest}`")
     if store.is_remote:
-        lines.append("The links end after 7 days; the deployment `review` makes a new review page.")
+        lines.append("The links expire after 7 days; the deployment `review` publishes a new review page.")
     return lines
 
 
-def _what_to_retake(report: RunReport, manifest: Manifest, store: str) -> str:
+def _retake_advice(report: RunReport, manifest: Manifest, store: str) -> str:
     command = retake_command(manifest.id, report.flagged, store=store, engine=manifest.engine)
-    listed = ", ".join(map(str, report.flagged))
+    chunks = ", ".join(map(str, report.flagged))
     return (
-        f"No attempt was free of doubt for chunks {listed}. Listen, then run the deployment `retake`, or "
+        f"Every attempt at chunks {chunks} had faults. Listen to them, then run the deployment `retake`, or "
         f"`{command}`."
     )
 
 
-async def show_failure(plan: Plan, tally: RunState, remedy: str) -> None:
-    """Which chunks have no clip, why, and what to do next; nothing for a run without failures."""
-    failures = tally.failures(plan)
-    if not failures:
-        return
+async def show_failure(plan: Plan, state: RunState, remedy: str) -> None:
+    """A summary of a failed run: the chunks without a clip, why they failed, and what to do next."""
+    reasons = state.failure_reasons(plan)
     lines = [
-        f"# {plan.narration_id}: {len(failures)} of {len(plan.chunks)} chunks failed",
+        f"# {plan.narration_id}: {len(reasons)} of {len(plan.chunks)} chunks failed",
         f"The others are stored. To go on: {remedy}.",
         *(
             f"- chunk {index}: {escape_markdown(reason)}"
-            for index, reason in list(failures.items())[:MAX_ROWS]
+            for index, reason in list(reasons.items())[:MAX_ROWS]
         ),
     ]
     with best_effort():

@@ -1,24 +1,26 @@
-"""Policy: which failures are tried again, and how long to wait in between."""
+"""Which failures Prefect tries again, after which delays, and the decorators that make a step a task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.utilities.annotations import quote
 
 from narration.errors import Damaged, ManifestConflict, NarrationError, StoreUnavailable
 
 STORE_RETRY_DELAYS = [1.0, 3.0, 9.0]
-"""Seconds between tries of a step on the store; what outlasts them fails the run."""
+"""Seconds between the tries of a step on the store; an outage that lasts longer fails the run."""
 
 CHUNK_RETRY_DELAYS = [2.0, 5.0, 12.0, 30.0, 60.0, 60.0]
-"""Seconds between tries of one chunk: outlives a minute without network and a worker's replacement."""
+"""Seconds between the tries of one chunk: longer than a minute without network, or a worker's restart."""
 
 JITTER = 0.5
-"""Each delay is spread by up to this share, so that a thousand chunks do not come back at once."""
+"""Each delay varies by up to this share, so that a thousand chunks do not try again at the same moment."""
 
 
 P = ParamSpec("P")
@@ -26,9 +28,9 @@ R = TypeVar("R")
 
 
 def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether the failure itself says that the same step again may help; a bug never does.
+    """Whether the step may succeed if tried again, by what the error itself says; a bug never does.
 
-    What is damaged, and a manifest that somebody else replaced, need a new plan instead.
+    A damaged clip and a manifest that another run replaced need a new plan, not the same step again.
     """
     error = state.data
     if isinstance(error, Damaged | ManifestConflict):
@@ -37,16 +39,36 @@ def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
 
 
 def is_store_outage(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether it was the store alone that did not answer; a person should hear of anything else at once."""
+    """Whether the store did not answer. Any other failure of a preflight should be shown at once."""
     return isinstance(state.data, StoreUnavailable)
 
 
-def store_task(step: Callable[P, R]) -> Task[P, R]:
-    """`step` as a task that is tried again while the store stutters, and never answered from a cache."""
-    policy = task(
-        retries=len(STORE_RETRY_DELAYS),
-        retry_delay_seconds=STORE_RETRY_DELAYS,
-        retry_condition_fn=is_transient,
-        cache_policy=NO_CACHE,
-    )
-    return policy(step)
+def pipeline_task(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate an async function as a Prefect task with these options and no cache.
+
+    Prefect looks for futures in everything that it finds inside a task's arguments. A call quotes its
+    arguments, so that a plan of 5,000 chunks is not searched once for every chunk. The attribute
+    `__wrapped__` of the decorated function is the task.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        prefect_task = task(cache_policy=NO_CACHE, **options)(function)
+
+        @wraps(prefect_task, updated=())
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            quoted: Any = [quote(value) for value in args]
+            quoted_by_name: Any = {name: quote(value) for name, value in kwargs.items()}
+            result: R = prefect_task(*quoted, **quoted_by_name)
+            return result
+
+        return call
+
+    return decorate
+
+
+store_task = pipeline_task(
+    retries=len(STORE_RETRY_DELAYS),
+    retry_delay_seconds=STORE_RETRY_DELAYS,
+    retry_condition_fn=is_transient,
+)
+"""Decorate a step that is tried again while the store does not answer."""

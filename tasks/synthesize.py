@@ -1,4 +1,4 @@
-"""Policy of making clips: how many at once, which failures come back, and what stops everything."""
+"""The task that makes one clip, and the order in which a run's missing clips are made."""
 
 from __future__ import annotations
 
@@ -6,68 +6,56 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.asyncio import concurrency
 
 from narration.contract import ErrorCode
 from narration.endpoint import open_endpoint
 from narration.errors import EndpointError, EndpointRefused, InputError, JobFailed, StoreRefused
 from narration.planning import Plan, PlannedChunk
-from narration.settings import Settings
-from narration.store import Store
-from narration.synthesis.run_state import RunState
+from narration.synthesis.run_state import NarrationRun
 from narration.synthesis.synthesizer import Synthesizer
 from narration.voices.transport import VoiceTransport
-from tasks.report import progress_shown
-from tasks.retrying import CHUNK_RETRY_DELAYS, JITTER, is_transient
-from tasks.sealing import sealed
+from tasks.progress import synthesis_progress
+from tasks.retrying import CHUNK_RETRY_DELAYS, JITTER, is_transient, pipeline_task
 
-ABOUT_THIS_CHUNK = {ErrorCode.INVALID_INPUT, ErrorCode.REQUEST_TOO_LONG, ErrorCode.ENGINE_FAILURE}
-"""Worker failures that say nothing about the next chunk; every other final one would meet them all."""
+ERRORS_OF_ONE_CHUNK = {ErrorCode.INVALID_INPUT, ErrorCode.REQUEST_TOO_LONG, ErrorCode.ENGINE_FAILURE}
+"""Worker failures that need not repeat with the next chunk; every other final one would."""
 
 LEASE_SECONDS = 60
-"""How long a dead process keeps its share of the concurrency limit; the least that Prefect takes."""
+"""How long a dead process keeps its slots of the concurrency limit; the least that Prefect allows."""
 
 
 def concerns_every_chunk(error: BaseException) -> bool:
-    """Whether the next chunk would fail the same way: a key, a voice, a model, money, the store's no."""
+    """Whether the next chunk would fail for the same cause: the key, voice, model, budget or store."""
     if isinstance(error, JobFailed):
-        return bool(error.code) and error.code not in ABOUT_THIS_CHUNK and not error.retryable
+        return bool(error.code) and error.code not in ERRORS_OF_ONE_CHUNK and not error.retryable
     return isinstance(error, EndpointRefused | InputError | StoreRefused)
 
 
-@task(
+@pipeline_task(
     name="synthesize",
-    task_run_name="chunk {index}",
+    task_run_name="chunk {planned.chunk.index}",
     retries=len(CHUNK_RETRY_DELAYS),
     retry_delay_seconds=CHUNK_RETRY_DELAYS,
     retry_jitter_factor=JITTER,
     retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
 )
-async def synthesize(
-    index: int,  # noqa: ARG001  # for the name of the task run
-    planned: PlannedChunk,
-    synthesizer: Synthesizer,
-    tally: RunState,
-    limit: str | None,
-) -> None:
-    """Make the clip of one chunk and note it in `tally`. `limit` is a global concurrency limit.
+async def synthesize_chunk(run: NarrationRun, planned: PlannedChunk, synthesizer: Synthesizer) -> None:
+    """Make the clip of one chunk and note it in the run's state.
 
-    `index` names the chunk in the UI. Nothing is returned: for every result that Prefect sees, it
-    keeps a state as long as the run lasts.
+    It returns nothing, because Prefect keeps a state in memory for every result until the run ends.
     """
-    async with _held(limit):
-        tally.made[planned.digest] = await synthesizer.make(planned)
+    async with _concurrency_slot(run.settings.endpoint_limit):
+        run.state.synthesized[planned.digest] = await synthesizer.make(planned)
 
 
 @asynccontextmanager
-async def _held(limit: str | None) -> AsyncIterator[None]:
+async def _concurrency_slot(limit: str | None) -> AsyncIterator[None]:
+    """A slot of the global concurrency limit with this name; without a limit nothing is waited for."""
     if limit is None:
         yield
         return
-    # A lease that cannot be renewed while the server is away must not cancel a job that is being paid.
+    # If the server is away, the lease cannot be renewed; that must not cancel a job that is paid for.
     async with concurrency(
         limit,
         occupy=1,
@@ -78,82 +66,71 @@ async def _held(limit: str | None) -> AsyncIterator[None]:
         yield
 
 
-async def synthesize_missing(store: Store, settings: Settings, plan: Plan, tally: RunState, run: str) -> None:
-    """Make every distinct missing clip, `settings.concurrency` at once; the first goes alone.
+async def synthesize_missing(run: NarrationRun, plan: Plan) -> None:
+    """Make every distinct missing clip, `settings.concurrency` at once; the first chain goes alone.
 
-    What was made and what failed stands in `tally`; only cancellation is raised. After a
-    failure that concerns every chunk nothing more is submitted, and the rest fail with it.
+    A wrong model, key or voice thus costs one job. Clips and failures are noted in the run's state; only
+    cancellation is raised. After a failure that concerns every chunk nothing more is submitted, and the
+    remaining chunks fail with it.
     """
-    chains = _chains(plan)
+    chains = plan.missing_chains
     if not chains:
         return
-    voice = await asyncio.to_thread(VoiceTransport.of, store.voices, plan.voice, settings)
-    async with open_endpoint(settings) as endpoint:
+    voice = await asyncio.to_thread(VoiceTransport.of, run.store.voices, plan.voice, plan.settings)
+    async with open_endpoint(plan.settings) as endpoint:
         synthesizer = Synthesizer(
-            store, endpoint, settings=settings, voice=voice, budget=tally.budget, run=run
+            run.store,
+            endpoint,
+            settings=plan.settings,
+            voice=voice,
+            budget=run.state.budget,
+            flow_run_id=run.flow_run_id,
         )
         try:
-            async with progress_shown(plan, tally):
-                await _run_chains(chains, synthesizer, settings, tally)
+            async with synthesis_progress(plan, run.state):
+                await _synthesize_chains(run, chains, synthesizer)
         finally:
             synthesizer.close()
 
 
-async def _run_chains(
-    chains: list[list[PlannedChunk]], synthesizer: Synthesizer, settings: Settings, tally: RunState
+async def _synthesize_chains(
+    run: NarrationRun, chains: list[list[PlannedChunk]], synthesizer: Synthesizer
 ) -> None:
-    stopped: list[BaseException] = []
-    tried = {planned.digest: asyncio.Event() for chain in chains for planned in chain}
+    causes: list[BaseException] = []  # the failure that concerns every chunk, once there is one
+    ended = {planned.digest: asyncio.Event() for chain in chains for planned in chain}
 
-    async def run(chain: list[PlannedChunk]) -> None:
+    async def synthesize_chain(chain: list[PlannedChunk]) -> None:
         for planned in chain:
-            if planned.previous in tried:  # it is of an earlier chain, or of this one: no waiting in a circle
-                await tried[planned.previous].wait()
-            await _attempt(planned, synthesizer, settings, tally, stopped)
-            tried[planned.digest].set()
+            # The clip before is of an earlier chain or of this one, so that no chains wait in a circle.
+            if planned.previous in ended:
+                await ended[planned.previous].wait()
+            await _synthesize_or_note(run, planned, synthesizer, causes)
+            ended[planned.digest].set()
 
-    await run(chains[0])
-    waiting = iter(chains[1:])
+    await synthesize_chain(chains[0])
+    remaining = iter(chains[1:])
 
-    async def consume() -> None:
-        for chain in waiting:
-            await run(chain)
+    async def synthesize_remaining() -> None:
+        for chain in remaining:
+            await synthesize_chain(chain)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(settings.concurrency, len(chains) - 1)):
-            group.create_task(consume())
+        for _ in range(min(run.settings.concurrency, len(chains) - 1)):
+            group.create_task(synthesize_remaining())
 
 
-async def _attempt(
-    planned: PlannedChunk,
-    synthesizer: Synthesizer,
-    settings: Settings,
-    tally: RunState,
-    stopped: list[BaseException],
+async def _synthesize_or_note(
+    run: NarrationRun, planned: PlannedChunk, synthesizer: Synthesizer, causes: list[BaseException]
 ) -> None:
-    """Make one clip and note in `tally` what came of it; `stopped` says why nothing more may start."""
-    if stopped:
-        tally.failed[planned.digest] = stopped[0]
+    """Make one clip, or note in the run's state why it has none. With `causes` it is not tried."""
+    state = run.state
+    if causes:
+        state.failures[planned.digest] = causes[0]
         return
     try:
-        await synthesize(
-            planned.chunk.index, sealed(planned), sealed(synthesizer), sealed(tally), settings.endpoint_limit
-        )
-        tally.failed.pop(planned.digest, None)
-    except Exception as error:  # noqa: BLE001  # one chunk's bug must not cost the others' clips
-        tally.failed[planned.digest] = error
-        if concerns_every_chunk(error) or (not tally.made and isinstance(error, EndpointError)):
-            stopped.append(error)
-
-
-def _chains(plan: Plan) -> list[list[PlannedChunk]]:
-    """The missing clips in groups that may run side by side: one each, or a paragraph under continuity."""
-    chains: list[list[PlannedChunk]] = []
-    last: str | None = None
-    for planned in plan.missing.values():
-        if planned.previous is not None and planned.previous == last:
-            chains[-1].append(planned)
-        else:
-            chains.append([planned])
-        last = planned.digest
-    return chains
+        await synthesize_chunk(run, planned, synthesizer)
+        state.failures.pop(planned.digest, None)
+    except Exception as error:  # noqa: BLE001  # a bug with one chunk must not cost the clips of the others
+        state.failures[planned.digest] = error
+        if concerns_every_chunk(error) or (not state.synthesized and isinstance(error, EndpointError)):
+            causes.append(error)

@@ -1,4 +1,4 @@
-"""Money: a limit is never passed by what is expected, and no run that fits is refused."""
+"""The budget: expected prices never pass the limit, and a run that fits is never refused."""
 
 from __future__ import annotations
 
@@ -16,84 +16,84 @@ from narration.synthesis.budget import Budget, budget_for
 
 
 def budget(limit: float | None) -> Budget:
-    """A dollar a second, a second of speech a second, one job a worker."""
+    """A budget at one dollar a second, one second of speech a second, one job a worker."""
     return Budget(price_per_second=1.0, share=1, speed=1.0, limit=limit)
 
 
 @in_virtual_time
-async def test_a_job_waits_for_those_that_may_leave_it_room() -> None:
-    """Six dollars may be in flight of ten; once they turned out to be three, another six fit."""
+async def test_a_job_waits_for_jobs_that_may_cost_less_than_reserved() -> None:
+    """Of ten dollars six are reserved; when that job has cost three, another six fit."""
     money = budget(10.0)
-    seen: list[str] = []
+    events: list[str] = []
 
     async def first() -> None:
-        async with money.job(6.0):
+        async with money.reserve(6.0):
             await asyncio.sleep(5)
-            seen.append("first ends")
+            events.append("first ends")
             money.spend(3.0)
 
     async def second() -> None:
         await asyncio.sleep(1)
-        async with money.job(6.0):
-            seen.append("second begins")
+        async with money.reserve(6.0):
+            events.append("second begins")
             money.spend(6.0)
 
     await asyncio.gather(first(), second())
-    assert seen == ["first ends", "second begins"]
+    assert events == ["first ends", "second begins"]
     assert money.spent == 9.0
 
 
 @in_virtual_time
-async def test_a_job_that_cannot_fit_any_more_is_refused_with_what_to_do() -> None:
-    """It waits while there is hope, and is told the limit and the remedy when there is none."""
+async def test_a_job_that_no_longer_fits_is_refused_with_a_remedy() -> None:
+    """It waits while a job in flight may cost less; then the error names the limit and the remedy."""
     money = budget(10.0)
 
-    async def dearer_than_expected() -> None:
-        async with money.job(4.0):
+    async def costs_more_than_reserved() -> None:
+        async with money.reserve(4.0):
             await asyncio.sleep(5)
             money.spend(7.0)
 
     async def late() -> None:
         await asyncio.sleep(1)
         with pytest.raises(BudgetError, match=r"limit of \$10\.0000: \$7\.0000 spent") as refused:
-            async with money.job(7.0):
+            async with money.reserve(7.0):
                 raise AssertionError("it passed the limit")
         assert "--max-cost" in refused.value.remedy
         assert asyncio.get_running_loop().time() == began + 5
 
     began = asyncio.get_running_loop().time()
-    await asyncio.gather(dearer_than_expected(), late())
+    await asyncio.gather(costs_more_than_reserved(), late())
     with pytest.raises(BudgetError):
-        async with money.job(3.5):
+        async with money.reserve(3.5):
             raise AssertionError("it passed the limit")
-    async with money.job(3.0):
+    async with money.reserve(3.0):
         pass
 
 
 @in_virtual_time
-async def test_a_job_that_failed_or_was_cancelled_leaves_its_room_to_others() -> None:
-    """What was held is free for whoever waits, and who is cancelled while waiting holds nothing."""
+async def test_a_failed_or_cancelled_job_frees_what_it_reserved() -> None:
+    """A waiting job gets what a failed one reserved; one cancelled while it waits reserves nothing."""
     money = budget(10.0)
 
     async def fails() -> None:
-        async with money.job(9.0):
+        async with money.reserve(9.0):
             await asyncio.sleep(5)
             raise RuntimeError("gone")
 
     async def waits(seconds: float) -> float:
-        async with money.job(9.0):
+        async with money.reserve(9.0):
             await asyncio.sleep(seconds)
             return asyncio.get_running_loop().time()
 
     began = asyncio.get_running_loop().time()
     failing = asyncio.create_task(fails())
     await asyncio.sleep(0)
-    impatient, patient = asyncio.create_task(waits(100)), asyncio.create_task(waits(2))
+    cancelled, waiting = asyncio.create_task(waits(100)), asyncio.create_task(waits(2))
     await asyncio.sleep(1)
-    impatient.cancel()
+    cancelled.cancel()
     with pytest.raises(RuntimeError):
         await failing
-    assert await patient == began + 7
+    assert await waiting == began + 7
 
 
 @settings(deadline=None)  # a loaded machine
@@ -105,14 +105,14 @@ async def test_a_job_that_failed_or_was_cancelled_leaves_its_room_to_others() ->
 def test_a_run_as_cheap_as_planned_is_never_refused_and_never_passes_its_limit(
     seconds: list[float], at_once: int, dice: random.Random
 ) -> None:
-    """Whatever the order, however many at once: all get through at the price of the plan."""
+    """In any order and with any number at once, all jobs run at the price of the plan."""
     limit = sum(seconds) * (1 + 1e-9)
     money = budget(limit)
     waiting = iter(seconds)
 
     async def consume() -> None:
         for expected in waiting:
-            async with money.job(expected):
+            async with money.reserve(expected):
                 await asyncio.sleep(dice.uniform(0, 10))
                 money.spend(expected * dice.uniform(0.2, 1.0))
                 assert money.spent <= limit
@@ -126,11 +126,11 @@ def test_a_run_as_cheap_as_planned_is_never_refused_and_never_passes_its_limit(
         runner.run(run())
 
 
-async def test_a_plan_beyond_what_is_left_is_refused() -> None:
-    """What was spent before counts against a further plan."""
+async def test_a_plan_that_costs_more_than_is_left_is_refused() -> None:
+    """What is spent counts against the next plan."""
     money = budget(10.0)
     money.require_room(10.0)
-    async with money.job(6.0):
+    async with money.reserve(6.0):
         money.spend(6.0)
     money.require_room(4.0)
     with pytest.raises(BudgetError, match="limit"):
@@ -138,15 +138,15 @@ async def test_a_plan_beyond_what_is_left_is_refused() -> None:
     budget(None).require_room(1e9)
 
 
-def test_a_worker_that_speaks_many_at_once_shares_its_price() -> None:
-    """A second of a job on a worker of eight is an eighth of a worker's second."""
+def test_jobs_that_run_on_a_worker_at_once_share_its_price() -> None:
+    """With eight slots, a second of a job costs an eighth of a worker's second."""
     money = Budget(price_per_second=0.8, share=8, speed=10.0, limit=None)
     money.spend(10.0)
     assert money.spent == pytest.approx(1.0)
 
 
 def test_a_draft_spends_nothing() -> None:
-    """The free voice is free, whatever price is set."""
+    """The draft engine is free, whatever price is set."""
     money = budget_for(read_settings(max_cost=0.001), "draft")
     money.spend(1_000)
     assert money.spent == 0.0

@@ -1,4 +1,4 @@
-"""What a chunk continues from: whole sentences at the end of the clip before, cut where it is silent."""
+"""Continuity context: whole sentences from the end of the clip before, cut in a pause."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SENTENCES = [
     "At the top they found the door open.",
 ]
 TEXT = " ".join(SENTENCES)
-PAUSE = 0.45  # s, as an unhurried speaker leaves
+PAUSE = 0.45  # s between sentences
 
 
 def spoken(*sentences: str) -> tuple[bytes, list[int]]:
-    """A clip of the sentences, pauses between, and the sample at which each pause has its middle."""
+    """A clip of the sentences with pauses between, and the sample in the middle of each pause."""
     parts: list[np.ndarray] = []
     middles: list[int] = []
     for sentence in sentences:
@@ -38,15 +38,15 @@ def spoken(*sentences: str) -> tuple[bytes, list[int]]:
     return audio.encode_flac(np.concatenate(parts), RATE), middles
 
 
-def test_a_clip_within_the_limit_is_the_context_as_it_is() -> None:
-    """No sample and no word of it is lost."""
+def test_a_clip_within_the_limit_is_the_whole_context() -> None:
+    """No sample and no word is left out."""
     flac, _ = spoken(SENTENCES[0])
     context = cut_context(flac, SENTENCES[0])
     assert (context.text, context.flac) == (SENTENCES[0], flac)
 
 
 def test_a_longer_clip_is_cut_at_the_pause_before_its_last_sentences() -> None:
-    """As many whole sentences as fit, and exactly their sound, from the midst of the silence before."""
+    """As many whole sentences as fit, with their audio from the middle of the pause before them."""
     flac, middles = spoken(*SENTENCES)
     whole, _ = audio.decode(flac)
     assert len(whole) > 1.3 * MAX_CONTEXT * RATE
@@ -65,7 +65,7 @@ def test_a_longer_clip_is_cut_at_the_pause_before_its_last_sentences() -> None:
 
 
 def test_the_same_clip_gives_the_same_context() -> None:
-    """The identity of what continues from it rests on that."""
+    """The digest of the next clip covers its context by the digest of this one."""
     flac, _ = spoken(*SENTENCES)
     assert cut_context(flac, TEXT) == cut_context(flac, TEXT)
 
@@ -80,7 +80,7 @@ def test_the_same_clip_gives_the_same_context() -> None:
     ids=["no pause at all", "no pause in reach", "one sentence"],
 )
 def test_without_a_sentence_end_in_reach_there_is_no_context(flac: bytes, text: str) -> None:
-    """Words and sound that do not belong together would be worse than none."""
+    """A text and an audio that do not match would be worse than no context."""
     context = cut_context(flac, text)
     assert (context.text, context.flac) == (None, b"")
 
@@ -90,10 +90,8 @@ def test_without_a_sentence_end_in_reach_there_is_no_context(flac: bytes, text: 
     sounds=st.lists(st.floats(0.3, 5.0), min_size=1, max_size=6),
     text=st.text(min_size=1, max_size=200),
 )
-def test_whatever_a_clip_holds_and_says_its_context_is_no_longer_than_allowed(
-    sounds: list[float], text: str
-) -> None:
-    """A context is the clip's end, of at most eight seconds, with the end of its words; or it is none."""
+def test_a_context_is_never_longer_than_allowed(sounds: list[float], text: str) -> None:
+    """For any clip and text: the end of both, at most eight seconds long, or no context."""
     parts: list[np.ndarray] = [tone(sounds[0])]
     for seconds in sounds[1:]:
         parts += [silence(PAUSE), tone(seconds)]
@@ -110,7 +108,7 @@ def test_whatever_a_clip_holds_and_says_its_context_is_no_longer_than_allowed(
     assert context.text == text or context.text.split() in ends
 
 
-def test_the_sentences_of_these_tests_are_sentences() -> None:
-    """What the claims above rest on."""
+def test_the_text_of_these_tests_is_split_into_its_sentences() -> None:
+    """The tests above rely on it."""
     assert split_sentences(TEXT) == SENTENCES
     assert all(a < b for a, b in pairwise(spoken(*SENTENCES)[1]))

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.audio import RATE, silence, tone
+from support.plans import rendered
 from support.stores import digest_of, sidecar_of
 
 from narration import audio
 from narration.errors import Damaged, MasteringError
 from narration.manifest import ChunkEntry
-from narration.planning import Plan, PlannedChunk, make_plan
-from narration.publishing.manifest_builder import _chunk_entry
+from narration.planning import NarrationSource, Plan, SynthesizedNarration, make_plan
+from narration.publishing.manifest_builder import build_manifest
 from narration.rendering.render import render
-from narration.rendering.timeline import Placement
 from narration.script import parse_script
 from narration.settings import read_settings
 from narration.store import ClipSidecar, ObjectStore, Store, open_objects, open_store
@@ -29,7 +29,7 @@ from narration.store.layout import failures_key, hold_key, sidecar_key
 from narration.synthesis.budget import budget_for
 from narration.synthesis.continuity import cut_context
 from narration.synthesis.run_state import RunState
-from tasks.report import _row
+from tasks.report import chunk_row
 
 CHUNKS = 40  # more than are read at once, and more than the times that a run may plan again
 
@@ -48,8 +48,8 @@ def plan_with_clips(store: Store) -> Plan:
     script = parse_script(text.encode(), name="long.md")
 
     def plan() -> Plan:
-        draft = read_settings(engine="draft")
-        return make_plan(store, script, narration_id="long", settings=draft, voice=None)
+        source = NarrationSource(script, key="", settings=read_settings(engine="draft"))
+        return make_plan(store, source, narration_id="long", voice=None)
 
     for number, planned in enumerate(plan().chunks):
         waveform = tone(0.5, hertz=300 + number)
@@ -70,7 +70,7 @@ def test_every_damaged_clip_is_found_by_one_rendering(store: Store, tmp_path: Pa
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(Damaged, match="not the audio that was stored"):
-        render(plan, clips, store, read_settings(engine="draft"), tmp_path)
+        render(store.clips, SynthesizedNarration(plan, clips), tmp_path)
     assert set(store.clips.find_many(clips)) == set(clips) - flipped
     assert list(tmp_path.glob("*.wav")) == []
 
@@ -85,7 +85,7 @@ def test_a_disk_too_full_for_copies_of_the_clips_is_named(store: Store, tmp_path
     for digest in clips:
         (folder / f"{digest}.flac").symlink_to("/dev/full")
     with pytest.raises(MasteringError, match="No space left") as caught:
-        render(plan, clips, store, read_settings(engine="draft"), folder)
+        render(store.clips, SynthesizedNarration(plan, clips), folder)
     assert "free some space" in caught.value.remedy
     assert len(store.clips.find_many(clips)) == CHUNKS
 
@@ -112,11 +112,11 @@ TEXT = "This is a paragraph which is long enough to be a chunk of its own, witho
 
 @dataclass(frozen=True, repr=False)  # hypothesis would print the clip's bytes
 class StoredChunk:
-    """A chunk, its stored clip's bytes and the fields of the clip's sidecar."""
+    """The plan of a single chunk, its stored clip's bytes and the fields of the clip's sidecar."""
 
     objects: ObjectStore
     store: Store
-    planned: PlannedChunk
+    plan: Plan
     flac: bytes
     sidecar: dict[str, Any]
 
@@ -127,12 +127,13 @@ def stored_chunk(tmp_path_factory: pytest.TempPathFactory) -> StoredChunk:
     objects = open_objects(str(tmp_path_factory.mktemp("store")))
     store = Store(objects)
     script = parse_script(TEXT.encode(), name="x.md")
-    plan = make_plan(store, script, narration_id="x", settings=read_settings(engine="draft"), voice=None)
+    source = NarrationSource(script, key="", settings=read_settings(engine="draft"))
+    plan = make_plan(store, source, narration_id="x", voice=None)
     waveform = np.concatenate([tone(4.5), silence(0.5), tone(4.5)])  # longer than any context may be
     flac = audio.encode_flac(waveform, RATE)
     sidecar = sidecar_of(plan.chunks[0].digest, flac, samples=waveform.size, text=TEXT)
     store.clips.put(sidecar.digest, flac, sidecar)
-    return StoredChunk(objects, store, plan.chunks[0], flac, json.loads(sidecar.to_json()))
+    return StoredChunk(objects, store, plan, flac, json.loads(sidecar.to_json()))
 
 
 @settings(deadline=None, max_examples=300)
@@ -143,15 +144,16 @@ def test_a_sidecar_with_one_field_altered_is_a_miss_or_usable(
     change: tuple[str, Any], stored_chunk: StoredChunk
 ) -> None:
     """A clip whose sidecar is accepted can be shown in the table, published and continued from."""
-    store, planned = stored_chunk.store, stored_chunk.planned
+    store, planned = stored_chunk.store, stored_chunk.plan.chunks[0]
     altered = json.dumps(stored_chunk.sidecar | dict([change])).encode()
     stored_chunk.objects.put(sidecar_key(planned.digest), altered, content_type="application/json")
     clip = store.clips.find(planned.digest)
     if clip is None:
         return
-    account = RunState(budget_for(read_settings(engine="draft"), "draft"))
-    json.dumps(_row(replace(planned, clip=clip), account), allow_nan=False)
-    entry = _chunk_entry(planned, clip, Placement(1, 0, 10, 0, 5, 5, 0.0), account)
+    state = RunState(budget_for(read_settings(engine="draft"), "draft"))
+    json.dumps(chunk_row(replace(planned, clip=clip), state), allow_nan=False)
+    narration = SynthesizedNarration(stored_chunk.plan, {planned.digest: clip})
+    (entry,) = build_manifest(rendered(narration), [], state).chunks
     assert ChunkEntry.model_validate_json(entry.model_dump_json()) == entry
     if change[0] == "text":
         cut_context(stored_chunk.flac, clip.sidecar.text)

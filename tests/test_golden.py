@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from narration.manifest import load_manifest
-from narration.planning import Plan, make_plan
+from narration.planning import NarrationSource, Plan, SynthesizedNarration, make_plan
 from narration.rendering.render import narration_fingerprint
 from narration.script import read_script
 from narration.settings import Settings, read_settings
@@ -49,9 +49,8 @@ def store(tmp_path: Path) -> Store:
 def planned(store: Store, settings: Settings, voice: Voice | None) -> Plan:
     return make_plan(
         store,
-        read_script(GOLDEN / "script.md"),
+        NarrationSource(read_script(GOLDEN / "script.md"), key="", settings=settings),
         narration_id="golden",
-        settings=settings,
         voice=voice,
     )
 
@@ -76,7 +75,7 @@ def test_a_stored_narration_is_not_published_again(store: Store) -> None:
     plan = planned(store, read_settings(engine="draft"), None)
     clips = {entry.digest: entry.clip for entry in plan.chunks if entry.clip}
     assert plan.manifest is not None
-    assert narration_fingerprint(plan, clips, read_settings(engine="draft")) == plan.manifest.fingerprint
+    assert narration_fingerprint(SynthesizedNarration(plan, clips)) == plan.manifest.fingerprint
 
 
 def test_a_stored_manifest_keeps_all_that_it_says() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.plans import plan_of, stored_clip
+from support.plans import plan_of, run_of, stored_clip
 
 import narration.manifest
 from narration.errors import StoreRefused
@@ -27,12 +28,13 @@ from narration.manifest import (
     load_manifest,
     manifest_schema,
 )
-from narration.planning.script_source import settings_of
+from narration.planning import SynthesizedNarration
+from narration.planning.script_source import settings_as_narrated
 from narration.publishing import renew_review
 from narration.rendering.render import narration_fingerprint
 from narration.settings import CLIP_SETTINGS, RENDER_SETTINGS, Settings, read_settings
 from narration.store import open_store
-from tasks.publish import published_already
+from tasks.publish import find_published
 
 SHA = "0" * 64
 
@@ -158,7 +160,7 @@ def test_a_manifest_decides_neither_where_keys_go_nor_what_is_run() -> None:
     fixed = {"temperature": 0.7, "seed": None, "loudness": "podcast", "chunk_characters": 300}
     mine = read_settings(engine="draft", runpod_api_key="rpa_mine", endpoint_id="mine", seed=3, max_cost=2)
     hostile = manifest().model_copy(update={"settings": {**told, **made_with(mine), **fixed}})
-    assert settings_of(hostile, mine) == mine.model_copy(update=fixed)
+    assert settings_as_narrated(hostile, mine) == mine.model_copy(update=fixed)
 
 
 @given(st.sampled_from([*CLIP_SETTINGS, *RENDER_SETTINGS]), json_values)
@@ -168,7 +170,7 @@ def test_a_setting_in_a_manifest_is_one_that_can_be_set_or_the_manifest_is_refus
     """What a flow is then started with was checked like the environment's."""
     altered = manifest().model_copy(update={"settings": {name: value}})
     try:
-        made = settings_of(altered, read_settings(engine="draft"))
+        made = settings_as_narrated(altered, read_settings(engine="draft"))
     except StoreRefused as refusal:
         assert name in str(refusal)  # noqa: PT017  # both ways out are right; each has its claim
     else:
@@ -188,13 +190,13 @@ def test_a_manifest_that_names_another_narration_renews_no_page(other: str, tmp_
 
 async def test_a_manifest_that_names_another_narration_is_published_again(tmp_path: Path) -> None:
     """What a run reports of its narration, and tells people to paste, is of that narration."""
-    planned, told = plan_of(tmp_path, [1]), read_settings(engine="draft")
+    planned, run = plan_of(tmp_path, [1]), run_of(tmp_path)
     clips = {entry.digest: stored_clip(entry.digest) for entry in planned.chunks}
-    current = {"id": planned.narration_id, "fingerprint": narration_fingerprint(planned, clips, told)}
-    mine = manifest().model_copy(update=current)
+    fingerprint = narration_fingerprint(SynthesizedNarration(planned, clips))
+    mine = manifest().model_copy(update={"id": planned.narration_id, "fingerprint": fingerprint})
     for published, answer in ((mine, mine), (mine.model_copy(update={"id": "`[x](//h)"}), None)):
-        again = replace(planned, manifest=published)
-        assert await published_already.fn(open_store(str(tmp_path)), told, again, clips) == answer
+        narration = SynthesizedNarration(replace(planned, manifest=published), clips)
+        assert await unwrap(find_published)(run, narration) == answer
 
 
 def test_choices_follow_their_text_nth_to_nth() -> None:

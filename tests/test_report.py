@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress that is right at both ends, a table that a browser can show."""
+"""What a run shows: its progress at the beginning and the end, its table of chunks, its summary."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
-from support.plans import empty_tally, plan_of, stored_clip
+from support.plans import new_state, plan_of, stored_clip
 
 from narration.escaping import escape_html
 from narration.manifest import Manifest
 from narration.planning import Plan
 from narration.pruning import UnneededObject
 from narration.store import ObjectInfo, open_store
-from narration.synthesis.progress import Progress, listening
+from narration.synthesis.progress import Progress, on_progress
 from narration.synthesis.run_state import RunState
 from narration.synthesis.synthesizer import SynthesizedClip
-from tasks import pages, report
+from tasks import pages, progress, report
 
 
-def make(tally: RunState, plan: Plan, index: int) -> None:
-    """Chunk `index` was made in this run."""
+def synthesize(state: RunState, plan: Plan, index: int) -> None:
+    """Note chunk `index` as synthesized by this run."""
     digest = plan.chunks[index - 1].digest
-    tally.made[digest] = SynthesizedClip(stored_clip(digest), 1, 0.5)
+    state.synthesized[digest] = SynthesizedClip(stored_clip(digest), 1, 0.5)
 
 
-def doubtful(plan: Plan, index: int, fault: str) -> Plan:
-    """`plan` with chunk `index` stored since long, and never quite right."""
+def with_fault(plan: Plan, index: int, fault: str) -> Plan:
+    """`plan` with the clip of chunk `index` stored before, and with this fault."""
     chunks = list(plan.chunks)
     chunks[index - 1] = replace(chunks[index - 1], clip=stored_clip(chunks[index - 1].digest, fault))
     return replace(plan, chunks=tuple(chunks))
@@ -39,7 +39,7 @@ def doubtful(plan: Plan, index: int, fault: str) -> Plan:
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What was to be shown, in order; there is no server."""
+    """The artifacts that would be created or updated, in order; there is no server."""
     artifacts: list[dict[str, Any]] = []
 
     async def note(*_: object, **artifact: Any) -> None:
@@ -48,65 +48,66 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     async def note_markdown(text: str, **artifact: Any) -> None:
         artifacts.append(artifact | {"markdown": text})
 
-    for kind in ("acreate_progress", "acreate_table", "aupdate_progress"):
-        monkeypatch.setattr(report, f"{kind}_artifact", note)
+    monkeypatch.setattr(progress, "acreate_progress_artifact", note)
+    monkeypatch.setattr(progress, "aupdate_progress_artifact", note)
+    monkeypatch.setattr(report, "acreate_table_artifact", note)
     monkeypatch.setattr(report, "acreate_markdown_artifact", note_markdown)
     monkeypatch.setattr(pages, "acreate_table_artifact", note)
     return artifacts
 
 
-async def test_a_terminal_hears_of_the_beginning_and_of_the_end(
+async def test_a_terminal_gets_the_progress_at_the_beginning_and_the_end(
     tmp_path: Path, shown: list[dict[str, Any]]
 ) -> None:
-    """However quickly clips are made, and however it ends: first where it stands, last where it got to."""
-    plan, account = plan_of(tmp_path, range(1, 4)), empty_tally()
-    told: list[Progress] = []
+    """However quickly clips are made, and also when the run fails."""
+    plan, state = plan_of(tmp_path, range(1, 4)), new_state()
+    reports: list[Progress] = []
 
     async def fails() -> None:
-        async with report.progress_shown(plan, account):
-            make(account, plan, 3)
+        async with progress.synthesis_progress(plan, state):
+            synthesize(state, plan, 3)
             raise RuntimeError
 
-    with listening(told.append):
-        async with report.progress_shown(plan, account):
+    with on_progress(reports.append):
+        async with progress.synthesis_progress(plan, state):
             await asyncio.sleep(0)
-            make(account, plan, 1)
-            make(account, plan, 2)
+            synthesize(state, plan, 1)
+            synthesize(state, plan, 2)
         with pytest.raises(RuntimeError):
             await fails()
-    assert {each.step for each in told} == {"synthesize"}
-    assert [(each.made, each.total) for each in told] == [(0, 3), (2, 3), (3, 3)]
+    assert {each.step for each in reports} == {"synthesize"}
+    assert [(each.synthesized, each.total) for each in reports] == [(0, 3), (2, 3), (3, 3)]
     assert shown[0]["progress"] == 0.0
 
 
-async def test_what_is_told_does_not_grow_with_the_clips(
+async def test_the_number_of_reports_does_not_grow_with_the_clips(
     tmp_path: Path, shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each telling walks over all chunks: a telling for each clip would cost the square of the script."""
-    monkeypatch.setattr(report, "SECONDS_BETWEEN_TELLS", 3_600)
-    plan, account = plan_of(tmp_path, range(1, 21)), empty_tally()
-    told: list[Progress] = []
-    with listening(told.append):
-        async with report.progress_shown(plan, account):
+    """Each report counts all chunks: one for each clip would take time by the square of their number."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_REPORTS", 3_600)
+    plan, state = plan_of(tmp_path, range(1, 21)), new_state()
+    reports: list[Progress] = []
+    with on_progress(reports.append):
+        async with progress.synthesis_progress(plan, state):
             for index in range(1, 21):
-                make(account, plan, index)
+                synthesize(state, plan, index)
                 await asyncio.sleep(0)
-    assert [each.percent for each in told] == [5.0, 100.0]
+    assert [each.percent for each in reports] == [5.0, 100.0]
     assert len(shown) == 1
 
 
-async def test_a_table_too_long_for_a_browser_keeps_what_a_person_should_see(
+async def test_a_table_too_long_for_a_browser_keeps_the_rows_to_act_on(
     tmp_path: Path, shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Failed before doubtful before new, in the script's order, and it says how many are left out."""
+    """Failed before faulty before synthesized chunks, in script order; it says how many are left out."""
     monkeypatch.setattr(report, "MAX_ROWS", 4)
-    plan, account = plan_of(tmp_path, range(1, 13)), empty_tally()
-    account.failed[plan.chunks[10].digest] = RuntimeError("never | came")
-    plan = doubtful(plan, 9, "clipping: half of it")
-    make(account, plan, 5)
-    make(account, plan, 6)
-    make(account, plan, 7)
-    await report.show_chunks(plan, account)
+    plan, state = plan_of(tmp_path, range(1, 13)), new_state()
+    state.failures[plan.chunks[10].digest] = RuntimeError("never | came")
+    plan = with_fault(plan, 9, "clipping: half of it")
+    synthesize(state, plan, 5)
+    synthesize(state, plan, 6)
+    synthesize(state, plan, 7)
+    await report.show_chunks(plan, state)
     table = shown[0]["table"]
     assert [(row["chunk"], row["state"]) for row in table] == [
         (5, "synthesized"),
@@ -122,21 +123,21 @@ async def test_a_table_too_long_for_a_browser_keeps_what_a_person_should_see(
 HOSTILE = "[a](javascript:x) ![b](http://h/p) <img src=x onerror=y> | *c* _d_\n\n1. e\n# f"
 
 
-async def test_no_words_from_outside_become_markup_in_an_artifact(
+async def test_no_text_from_outside_becomes_markup_in_an_artifact(
     tmp_path: Path, shown: list[dict[str, Any]]
 ) -> None:
-    """Other words for a chunk, faults in a sidecar, a worker's reason, a file's name: all are only words."""
-    plan, account = plan_of(tmp_path, [1, 2]), empty_tally()
+    """An override, faults in a sidecar, a worker's reason and a file's name are shown as plain text."""
+    plan, state = plan_of(tmp_path, [1, 2]), new_state()
     hostile = plan.chunks[0].request.model_copy(update={"prompt": HOSTILE})
-    plan = doubtful(
+    plan = with_fault(
         replace(plan, chunks=(replace(plan.chunks[0], request=hostile), plan.chunks[1])), 1, HOSTILE
     )
-    account.failed[plan.chunks[1].digest] = RuntimeError(HOSTILE)
+    state.failures[plan.chunks[1].digest] = RuntimeError(HOSTILE)
     key = "inbox/[a](h) *c* _d_.md"
     info = ObjectInfo(key, 1, datetime.now(UTC))
-    outcome = account.report(plan, notes=(HOSTILE,), manifest="m")
-    await report.show_chunks(plan, account)
-    await report.show_failure(plan, account, "try again")
+    outcome = state.report(plan, notes=(HOSTILE,), manifest="m")
+    await report.show_chunks(plan, state)
+    await report.show_failure(plan, state, "try again")
     await report.show_summary(open_store(str(tmp_path)), outcome, Manifest.model_construct(files=()))
     await pages.show_sweep({key: HOSTILE})
     await pages.show_prune([UnneededObject(info, "old")], deleted=False)
@@ -145,27 +146,29 @@ async def test_no_words_from_outside_become_markup_in_an_artifact(
         MarkdownIt("commonmark").enable("table").render(text)
         for text in (*cells, *(each["markdown"] for each in shown if "markdown" in each))
     ]
-    told = escape_html(" ".join(HOSTILE.split()))
-    assert sum(told in page for page in rendered) == 6
+    escaped = escape_html(" ".join(HOSTILE.split()))
+    assert sum(escaped in page for page in rendered) == 6
     assert not any(re.search(r"<(a|img|em|ol)\b", page) for page in rendered)
 
 
 async def test_a_clip_that_another_run_stored_is_shown_as_cached(
     tmp_path: Path, shown: list[dict[str, Any]]
 ) -> None:
-    """With its length and its doubts, and at no cost."""
-    plan, account = plan_of(tmp_path, range(1, 3)), empty_tally()
+    """With its length and its faults, and at no cost."""
+    plan, state = plan_of(tmp_path, range(1, 3)), new_state()
     digest = plan.chunks[0].digest
-    account.made[digest] = SynthesizedClip(stored_clip(digest, "clipping: half of it"), 0, 0.0, found=True)
-    await report.show_chunks(plan, account)
+    state.synthesized[digest] = SynthesizedClip(
+        stored_clip(digest, "clipping: half of it"), 0, 0.0, by_another_run=True
+    )
+    await report.show_chunks(plan, state)
     row = shown[0]["table"][0]
     assert (row["state"], row["cost $"], row["seconds"]) == ("cached", 0, 1.0)
     assert "clipping" in row["doubts"]
 
 
-async def test_a_table_that_fits_is_whole(tmp_path: Path, shown: list[dict[str, Any]]) -> None:
-    """Every chunk once, in order."""
+async def test_a_table_that_fits_has_every_chunk(tmp_path: Path, shown: list[dict[str, Any]]) -> None:
+    """Each once, in order."""
     plan = plan_of(tmp_path, range(1, 6))
-    await report.show_chunks(plan, empty_tally())
+    await report.show_chunks(plan, new_state())
     assert [row["chunk"] for row in shown[0]["table"]] == [1, 2, 3, 4, 5]
     assert "left out" not in shown[0]["description"]

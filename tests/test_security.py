@@ -186,7 +186,7 @@ def test_a_scripts_reference_leads_nowhere_else(
     monkeypatch.setenv("NARRATION_SCRIPT_FOLDER", str(allowed))
     store = open_store(str(tmp_path / "store"))
     with pytest.raises(NarrationError) as refused:
-        read_reference(store, reference, read_settings())
+        read_reference(store.scripts, reference, read_settings())
     assert "Secret" not in str(refused.value)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 1_000
@@ -197,7 +197,7 @@ def test_a_script_is_fetched_from_public_addresses_only(host: str, tmp_path: Pat
     """The guard of the one download stands before scripts too: nothing is connected to."""
     store = open_store(str(tmp_path / "store"))
     with pytest.raises(ScriptError, match="is not at a public address"):
-        read_reference(store, f"https://{host}/x.md", read_settings())
+        read_reference(store.scripts, f"https://{host}/x.md", read_settings())
 
 
 def test_a_link_out_of_the_allowed_folder_is_not_followed(
@@ -212,16 +212,16 @@ def test_a_link_out_of_the_allowed_folder_is_not_followed(
     monkeypatch.setenv("NARRATION_SCRIPT_FOLDER", str(allowed))
     store = open_store(str(tmp_path / "store"))
     with pytest.raises(SettingsError):
-        read_reference(store, "link.md", read_settings())
-    script, key = read_reference(store, "good.md", read_settings())
-    assert store.scripts.read(key) == script.source
+        read_reference(store.scripts, "link.md", read_settings())
+    source = read_reference(store.scripts, "good.md", read_settings())
+    assert store.scripts.read(source.key) == source.script.source
 
 
 def test_paths_are_not_read_where_no_folder_is_allowed(tmp_path: Path) -> None:
     """The default of a deployment is the store and https."""
     (tmp_path / "here.md").write_text("Words.")
     with pytest.raises(SettingsError, match="NARRATION_SCRIPT_FOLDER"):
-        read_reference(open_store(str(tmp_path / "store")), "here.md", read_settings())
+        read_reference(open_store(str(tmp_path / "store")).scripts, "here.md", read_settings())
 
 
 def test_a_form_takes_a_hundred_kilobytes(tmp_path: Path) -> None:
@@ -230,5 +230,5 @@ def test_a_form_takes_a_hundred_kilobytes(tmp_path: Path) -> None:
 
     store = open_store(str(tmp_path / "store"))
     with pytest.raises(ScriptError, match="form"):
-        read_text(store, "word " * 30_000)
+        read_text(store.scripts, "word " * 30_000, read_settings())
     assert not (tmp_path / "store").exists()

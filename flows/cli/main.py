@@ -14,7 +14,7 @@ from flows.cli import arguments, terminal, voice
 from flows.cli.flow_run import leave, run_flow
 from flows.cli.terminal import BAD_INPUT, DONE, FAILED, STOPPED
 from narration.errors import ChunksFailed, InputError, NarrationError, SettingsError
-from narration.planning import Plan, make_plan, narration_slug
+from narration.planning import NarrationSource, Plan, make_plan, narration_slug
 from narration.script import Script, read_script, script_suffix
 from narration.settings import RUNPOD_URL, Settings, read_settings
 from narration.store import Store, open_store, validate_id
@@ -110,7 +110,7 @@ def _doctor(given: argparse.Namespace, settings: Settings) -> int:
     findings = preflight.run_checks(settings)
     wrong = any(finding.ok is False for finding in findings)
     if given.json:
-        terminal.result_json({"ok": not wrong, "findings": [finding.told() for finding in findings]})
+        terminal.result_json({"ok": not wrong, "findings": [finding.to_json() for finding in findings]})
         return BAD_INPUT if wrong else DONE
     marks = {True: "ok", False: "wrong", None: "unknown"}
     for finding in findings:
@@ -137,7 +137,8 @@ def _plan_of(given: argparse.Namespace, settings: Settings, *, importing: bool) 
     script = read_script(given.script)
     store = open_store(settings.store)
     voice = choose_voice(store.voices, settings, importing=importing)
-    plan = make_plan(store, script, narration_id=narration_id, settings=settings, voice=voice)
+    source = NarrationSource(script, key="", settings=settings)
+    plan = make_plan(store, source, narration_id=narration_id, voice=voice)
     return store, script, plan
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from narration.escaping import single_line
 from narration.planning import Plan
-from narration.synthesis.progress import Progress, listening
+from narration.synthesis.progress import Progress, on_progress
 from narration.synthesis.report import RunReport
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit statuses
@@ -81,7 +81,7 @@ def progress_bar() -> Iterator[None]:
 
         def show(progress: Progress) -> None:
             nonlocal last_step
-            at_hand = progress.cached + progress.made
+            at_hand = progress.cached + progress.synthesized
             note = f"{progress.cached} cached"
             note += f", {progress.failed} failed" if progress.failed else ""
             note += f", ${progress.spent:.4f}" if progress.spent else ""
@@ -92,7 +92,7 @@ def progress_bar() -> Iterator[None]:
                 say(f"{progress.step}: {at_hand} of {progress.total} clips at hand")
             last_step = progress.step
 
-        with listening(show):
+        with on_progress(show):
             yield
 
 

@@ -1,19 +1,22 @@
-"""What a narration needs, decided before anything is paid: requests, identities, clips, price.
+"""Planning: what a narration needs, decided before anything is paid.
 
-`make_plan` is the way in. `plan` holds what comes out, `takes` decides what each chunk asks of
-the worker, `estimate` says what that will take, `ids` under which id it is published.
+`make_plan` is the entry point. `plan` holds its input and its result, `takes` chooses the take of each
+chunk and its request, `estimate` computes the price, `ids` the id to publish under; `script_source` reads
+scripts, and `inbox` finds those that wait for the sweep.
 """
 
 from narration.planning.ids import narration_slug, published_id
-from narration.planning.plan import Estimate, Plan, PlannedChunk
+from narration.planning.plan import Estimate, NarrationSource, Plan, PlannedChunk, SynthesizedNarration
 from narration.planning.planner import make_plan
 from narration.planning.takes import RetakeRequest, retake_requests
 
 __all__ = [
     "Estimate",
+    "NarrationSource",
     "Plan",
     "PlannedChunk",
     "RetakeRequest",
+    "SynthesizedNarration",
     "make_plan",
     "narration_slug",
     "published_id",

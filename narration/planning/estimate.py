@@ -1,4 +1,4 @@
-"""How much speech, GPU time and money the missing clips will take."""
+"""The estimate of a plan: how much speech, GPU time and money its missing clips will take."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from narration.settings import ASSUMED_SPEED, EngineName, Settings
 from narration.speech_duration import expected_seconds
 
 
-def estimate(chunks: Sequence[PlannedChunk], settings: Settings, engine: EngineName) -> Estimate:
-    """Seconds and price of what is missing; each distinct clip is counted once."""
-    total = sum(
-        entry.clip.seconds if entry.clip else expected_seconds(entry.request.prompt) for entry in chunks
+def estimate_cost(chunks: Sequence[PlannedChunk], settings: Settings, engine: EngineName) -> Estimate:
+    """The expected seconds and price of the missing clips, each distinct clip counted once."""
+    speech_seconds = sum(
+        entry.clip.seconds if entry.clip else expected_seconds(entry.text) for entry in chunks
     )
-    distinct = {entry.digest: entry.request.prompt for entry in chunks if entry.clip is None}
-    missing = sum(expected_seconds(text) for text in distinct.values())
+    missing_texts = {entry.digest: entry.text for entry in chunks if entry.clip is None}
+    missing_seconds = sum(expected_seconds(text) for text in missing_texts.values())
     speed = settings.speed or ASSUMED_SPEED
     paid = engine != "draft"
-    gpu_seconds = missing / speed if paid else 0.0
+    gpu_seconds = missing_seconds / speed if paid else 0.0
     return Estimate(
-        speech_seconds=total,
-        missing_seconds=missing,
+        speech_seconds=speech_seconds,
+        missing_seconds=missing_seconds,
         gpu_seconds=gpu_seconds,
         price=gpu_seconds * settings.price_per_second if paid else 0.0,
         price_per_second=settings.price_per_second if paid else 0.0,

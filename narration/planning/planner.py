@@ -1,4 +1,4 @@
-"""The plan of a script, made of what the store holds."""
+"""Planning a narration: its script in chunks, each with a request, a digest and, if stored, its clip."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from narration.chunking import chunk_script
+from narration.chunking import Chunk, chunk_script
 from narration.contract import SynthesisRequest
 from narration.errors import InputError, ManifestConflict
-from narration.manifest import Manifest, carry_over, load_manifest
-from narration.planning.estimate import estimate
+from narration.manifest import Manifest, VoiceEntry, carry_over, load_manifest
+from narration.planning.estimate import estimate_cost
 from narration.planning.ids import published_id
-from narration.planning.plan import Plan, PlannedChunk
+from narration.planning.plan import NarrationSource, Plan, PlannedChunk
 from narration.planning.takes import RetakeRequest, checked_request, plan_chunk
 from narration.settings import Settings
 
@@ -24,75 +24,87 @@ if TYPE_CHECKING:
 
 def make_plan(
     store: Store,
-    script: Script,
+    source: NarrationSource,
     *,
     narration_id: str,
-    settings: Settings,
     voice: Voice | None,
-    script_key: str = "",
-    changes: Mapping[int, RetakeRequest] | None = None,
+    retakes: Mapping[int, RetakeRequest] | None = None,
 ) -> Plan:
-    """Plan the narration of `script`: reads the store, writes nothing.
+    """Plan the narration of `source` in `voice`: reads the store, writes nothing.
 
-    `changes` maps chunk indices (from 1) to what a person asked for. Raises `InputError`
-    for settings, ids, chunks and takes that do not exist, `StoreError` for a store that does not answer.
+    `retakes` maps chunk numbers (from 1) to what a person asks for. Raises `InputError` for settings,
+    ids, chunks and takes that do not exist, and `StoreError` for a store that does not answer.
     """
-    engine = settings.engine_in_use()
-    model = settings.model_id()
+    script, settings = source.script, source.settings
+    engine, model = settings.engine_in_use(), settings.model_id()
+    retakes = retakes or {}
     published = published_id(narration_id, engine)
-    found = store.manifests.read(published)
-    manifest = load_manifest(found[0], name=f"narrations/{published}/manifest.json") if found else None
-    if changes and manifest is not None:
-        _require_same(manifest, script, model, voice)
+    stored = store.manifests.read(published)
+    manifest = load_manifest(stored[0], name=f"narrations/{published}/manifest.json") if stored else None
+    if retakes and manifest is not None:
+        _require_same_narration(manifest, script, model, voice)
     chunks = chunk_script(script, limit=settings.chunk_characters)
-    choices, dropped = carry_over(manifest, [chunk.text for chunk in chunks])
+    histories, dropped = carry_over(manifest, [chunk.text for chunk in chunks])
     base = _base_request(settings, model, voice)
     planned: list[PlannedChunk] = []
-    for chunk, choice in zip(chunks, choices, strict=True):
-        change = (changes or {}).get(chunk.index)
+    for chunk, history in zip(chunks, histories, strict=True):
         previous = planned[-1].digest if settings.continuity and _same_paragraph(planned) else None
-        planned.append(plan_chunk(chunk, base, choice, change, previous))
-    unknown = sorted(set(changes or {}) - {chunk.index for chunk in chunks})
-    if unknown:
-        raise InputError(
-            f"{published} has no chunk {', '.join(map(str, unknown))}",
-            remedy=f"its chunks are numbered 1 to {len(chunks)}",
-        )
+        planned.append(plan_chunk(chunk, base, history, retakes.get(chunk.index), previous))
+    _require_chunks_exist(retakes, chunks, published)
     clips = store.clips.find_many({entry.digest for entry in planned})
     with_clips = tuple(replace(entry, clip=clips.get(entry.digest)) for entry in planned)
     return Plan(
         narration_id=published,
         script=script,
-        script_key=script_key,
+        script_key=source.key,
+        settings=settings,
         engine=engine,
         model=model,
         voice=voice,
         chunks=with_clips,
-        estimate=estimate(with_clips, settings, engine),
+        estimate=estimate_cost(with_clips, settings, engine),
         manifest=manifest,
-        etag=found[1] if found else None,
+        etag=stored[1] if stored else None,
         dropped=tuple(dropped),
     )
 
 
-def _require_same(manifest: Manifest, script: Script, model: str, voice: Voice | None) -> None:
-    """Chunks are taken again in the narration they are of: another one would be spoken whole."""
+def _require_same_narration(manifest: Manifest, script: Script, model: str, voice: Voice | None) -> None:
+    """Refuse a retake in another script, model or voice, which would synthesize every chunk anew."""
     if manifest.script_sha256 != script.sha256:
         raise ManifestConflict(f"{manifest.id} was narrated from another script meanwhile")
-    sample = manifest.voice.sha256 if manifest.voice else None
-    if manifest.model != model or sample != (voice.sha256 if voice else None):
+    if manifest.model != model or _sample(manifest.voice) != _sample(voice):
         raise InputError(
-            f"{manifest.id} was made with the model {manifest.model} in another voice or by another model",
-            remedy="narrate it again with the present settings first, or restore those it was made with",
+            f"{manifest.id} was narrated by the model {manifest.model} {_in_voice(manifest.voice)}; "
+            f"the present settings choose the model {model} {_in_voice(voice)}",
+            remedy="restore the settings it was narrated with, or narrate it again with the present ones",
+        )
+
+
+def _sample(voice: Voice | VoiceEntry | None) -> str | None:
+    return voice.sha256 if voice else None
+
+
+def _in_voice(voice: Voice | VoiceEntry | None) -> str:
+    return f"in the voice {voice.name} (sample {voice.sha256[:8]})" if voice else "without a voice sample"
+
+
+def _require_chunks_exist(retakes: Mapping[int, RetakeRequest], chunks: Sequence[Chunk], name: str) -> None:
+    unknown = sorted(set(retakes) - {chunk.index for chunk in chunks})
+    if unknown:
+        raise InputError(
+            f"{name} has no chunk {', '.join(map(str, unknown))}",
+            remedy=f"its chunks are numbered 1 to {len(chunks)}",
         )
 
 
 def _same_paragraph(planned: Sequence[PlannedChunk]) -> bool:
+    """Whether the next chunk is in the paragraph of the last one planned."""
     return bool(planned) and planned[-1].chunk.boundary == "sentence"
 
 
 def _base_request(settings: Settings, model: str, voice: Voice | None) -> SynthesisRequest:
-    """The request that all chunks share, every default resolved; the prompt is each chunk's own."""
+    """The request that all chunks share, with every default resolved; the prompt is a placeholder."""
     return checked_request(
         prompt="-",
         temperature=settings.temperature,

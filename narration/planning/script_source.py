@@ -1,4 +1,4 @@
-"""Where a script may come from: the store, https, one allowed folder, or the text itself."""
+"""Reads a narration's script: from the store, by https, from the allowed folder, or from text in a form."""
 
 from __future__ import annotations
 
@@ -11,50 +11,92 @@ from pydantic import ValidationError
 from narration.errors import InputError, ScriptError, SettingsError, StoreRefused
 from narration.fetch import FetchError, fetch
 from narration.manifest import Manifest, load_manifest
-from narration.planning import published_id
-from narration.script import MAX_SCRIPT_BYTES, Script, parse_script, script_suffix
+from narration.planning.ids import published_id
+from narration.planning.plan import NarrationSource
+from narration.script import MAX_SCRIPT_BYTES, parse_script, script_suffix
 from narration.settings import CLIP_SETTINGS, RENDER_SETTINGS, Settings
-from narration.store import Store
+from narration.store import ScriptCollection, Store
 
 MAX_TEXT_BYTES = 100_000  # of a script typed into the UI's form
 FETCH_SECONDS = 30.0
 
 _NAME_CHARACTERS = 200  # of a file's name, as messages quote it
-_FIXED = (*CLIP_SETTINGS, *RENDER_SETTINGS)
 
 
-def read_text(store: Store, text: str) -> tuple[Script, str]:
-    """A script typed into a form (Markdown, at most 100 kB), and the key it is kept under."""
+def read_text(scripts: ScriptCollection, text: str, settings: Settings) -> NarrationSource:
+    """The source of a narration whose script is `text`: Markdown, at most 100 kB, which is stored here."""
     data = text.encode(errors="surrogatepass")
     if len(data) > MAX_TEXT_BYTES:
         raise ScriptError(
-            f"text: {len(data)} bytes are more than the {MAX_TEXT_BYTES} a form takes",
+            f"text: it has {len(data)} bytes, and a form takes {MAX_TEXT_BYTES}",
             remedy="put the script into the store and give its reference",
         )
     script = parse_script(data, name="text", markdown=True)
-    return script, store.scripts.put(data, ".md")
+    return NarrationSource(script, scripts.put(data, ".md"), settings)
 
 
-def read_reference(store: Store, reference: str | None, settings: Settings) -> tuple[Script, str]:
-    """The script at `reference`, and the key it is kept under.
+def read_reference(scripts: ScriptCollection, reference: str | None, settings: Settings) -> NarrationSource:
+    """The source of a narration whose script is at `reference`; a copy of the script is stored here.
 
     A reference is a key under `scripts/` or `inbox/`, an https URL, or a path in the allowed
-    folder. Raises `SettingsError` for a reference of another kind, `ScriptError` for what cannot be read.
+    folder. Raises `SettingsError` for a reference of another kind, `ScriptError` for a script that
+    cannot be read.
     """
     if not reference:
         raise SettingsError("no script was given", remedy="give `script` a reference, or `text` the words")
-    name, data = _read(store, reference, settings)
+    name, data = _read(scripts, reference, settings)
     script = parse_script(data, name=name)
-    return script, store.scripts.put(data, script_suffix(name))
+    return NarrationSource(script, scripts.put(data, script_suffix(name)), settings)
 
 
-def _read(store: Store, reference: str, settings: Settings) -> tuple[str, bytes]:
+def read_published(store: Store, narration_id: str, settings: Settings) -> NarrationSource:
+    """The source that a published narration was made from: its script, and `settings` with its own.
+
+    Raises `InputError` for a narration that is not published.
+    """
+    published = published_id(narration_id, settings.engine_in_use())
+    stored = store.manifests.read(published)
+    if stored is None:
+        raise InputError(
+            f"{store.location} has no narration {published}", remedy="narrate it first, or name its store"
+        )
+    manifest = load_manifest(stored[0], name=f"narrations/{published}/manifest.json")
+    script = parse_script(store.scripts.read(manifest.script_key), name=manifest.script_key)
+    return NarrationSource(script, manifest.script_key, settings_as_narrated(manifest, settings))
+
+
+def settings_as_narrated(manifest: Manifest, settings: Settings) -> Settings:
+    """`settings` with the voice, the clip settings and the render settings of a published narration.
+
+    No other setting is taken from the manifest, so that a person who can write to the store chooses neither
+    where keys are sent nor which program runs. Raises `StoreRefused` for a value that a setting cannot have.
+    """
+    values = {
+        name: manifest.settings[name]
+        for name in (*CLIP_SETTINGS, *RENDER_SETTINGS)
+        if name in manifest.settings
+    }
+    if manifest.voice is not None:
+        values["voice"] = manifest.voice.name
+    try:
+        checked = Settings(**values)
+    except ValidationError as error:
+        name = error.errors(include_url=False, include_input=False, include_context=False)[0]["loc"][0]
+        raise StoreRefused(
+            f"the manifest of {manifest.id} has an invalid value for the setting {name}",
+            remedy="restore it from a backup, or narrate again",
+        ) from None
+    return settings.model_copy(update={name: getattr(checked, name) for name in values})
+
+
+def _read(scripts: ScriptCollection, reference: str, settings: Settings) -> tuple[str, bytes]:
+    """The name and the bytes of the script at `reference`."""
     if reference.startswith(("scripts/", "inbox/")):
-        return PurePosixPath(reference).name, store.scripts.read(reference)
+        return PurePosixPath(reference).name, scripts.read(reference)
     try:
         scheme = urlsplit(reference).scheme.lower()
     except ValueError:
-        raise SettingsError("script: the reference is no path, and not a URL either") from None
+        raise SettingsError("script: the reference is neither a path nor a URL") from None
     if scheme == "https":
         return _fetch(reference, settings)
     if scheme in {"http", "file", "s3"}:
@@ -87,53 +129,16 @@ def _read_file(reference: str, settings: Settings) -> tuple[str, bytes]:
     try:
         path = (folder / reference).resolve()
     except (ValueError, RuntimeError):  # a NUL, a lone surrogate; links in a circle
-        raise SettingsError("script: the path leads nowhere") from None
+        raise SettingsError("script: the path cannot be resolved") from None
     if not path.is_relative_to(folder):
-        raise SettingsError("script: the path leads out of the allowed folder")
+        raise SettingsError("script: the path is outside the allowed folder")
     name = path.name[:_NAME_CHARACTERS]
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block for ever
             raise ScriptError(f"{name}: is not a file")
         if status.st_size > MAX_SCRIPT_BYTES:
             raise ScriptError(f"{name}: larger than {MAX_SCRIPT_BYTES} bytes")
         return path.name, path.read_bytes()
     except OSError as error:
         raise ScriptError(f"{name}: {error.strerror or error}") from None
-
-
-def read_narrated(store: Store, settings: Settings, narration_id: str) -> tuple[Script, str, Settings]:
-    """The script of a published narration, its key, and `settings` as that narration was made with.
-
-    Raises `InputError` for a narration that is not published.
-    """
-    published = published_id(narration_id, settings.engine_in_use())
-    found = store.manifests.read(published)
-    if found is None:
-        raise InputError(
-            f"{store.location} has no narration {published}", remedy="narrate it first, or name its store"
-        )
-    manifest = load_manifest(found[0], name=f"narrations/{published}/manifest.json")
-    script = parse_script(store.scripts.read(manifest.script_key), name=manifest.script_key)
-    made_with = settings_of(manifest, settings)
-    return script, manifest.script_key, made_with
-
-
-def settings_of(manifest: Manifest, settings: Settings) -> Settings:
-    """`settings` with what the narration fixed: its voice, its chunks, its pauses and loudness.
-
-    And with nothing else: who may write to the store decides neither where keys are sent nor what is
-    run. Raises `StoreRefused` for a value that no setting can have.
-    """
-    fixed = {name: manifest.settings[name] for name in _FIXED if name in manifest.settings}
-    if manifest.voice is not None:
-        fixed["voice"] = manifest.voice.name
-    try:
-        checked = Settings(**fixed)
-    except ValidationError as error:
-        name = error.errors(include_url=False, include_input=False, include_context=False)[0]["loc"][0]
-        raise StoreRefused(
-            f"the manifest of {manifest.id} holds settings that cannot be: {name}",
-            remedy="restore it from a backup, or narrate again",
-        ) from None
-    return settings.model_copy(update={name: getattr(checked, name) for name in fixed})

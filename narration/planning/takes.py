@@ -1,4 +1,4 @@
-"""Which take of a chunk is meant, and what is asked of the worker for it."""
+"""Chooses the take of each chunk, and builds the request to the worker for it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,22 @@ from narration.speech_duration import expected_seconds
 
 @dataclass(frozen=True, slots=True)
 class RetakeRequest:
-    """What a person asks of one chunk: another take (`take` None), or one made before."""
+    """What a person asks for one chunk: a new take (`take` None), or an earlier one again."""
 
     take: int | None = None
     seed: int | None = None
     text: str | None = None
-    asked_by: str | None = None  # the run that asks: asking again makes no further take
+    asked_by: str | None = None  # id of the flow run; when it retries, its take is found and not made twice
+
+
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """A take of a chunk: its number, from 1, the seed asked for, and the text in place of the chunk's own."""
+
+    number: int
+    seed: int | None = None
+    text: str | None = None
+    asked_by: str | None = None
 
 
 def retake_requests(
@@ -33,10 +43,10 @@ def retake_requests(
     take: int | None,
     asked_by: str | None = None,
 ) -> dict[int, RetakeRequest]:
-    """Changes to `chunks` (from 1) as a retake asks for them; raises `InputError` for contradictions."""
-    strays = sorted(set(texts) - set(chunks))
-    if strays:
-        raise InputError(f"text is given for chunk {strays[0]}, which is not among those to take again")
+    """The retake of each of `chunks` (from 1), by its number; raises `InputError` for contradictions."""
+    unexpected = sorted(set(texts) - set(chunks))
+    if unexpected:
+        raise InputError(f"text is given for chunk {unexpected[0]}, which is not among those to take again")
     if take is not None and (seed is not None or texts):
         raise InputError("an earlier take has its own seed and text", remedy="give --take alone")
     blank = [index for index, text in texts.items() if not text.strip()]
@@ -53,61 +63,64 @@ def retake_requests(
 def plan_chunk(
     chunk: Chunk,
     base: SynthesisRequest,
-    remembered: TakeHistory | None,
-    change: RetakeRequest | None,
+    history: TakeHistory | None,
+    retake: RetakeRequest | None,
     previous: str | None,
 ) -> PlannedChunk:
-    """A chunk's request and identity: the take that is asked for, else the one remembered, else the first.
+    """Plan one chunk: its take is the one asked for, else the current one of `history`, else the first.
 
-    Raises `InputError` for a take that was never made and a text that no request can carry.
+    `previous` is the digest of the clip that its continuity context is cut from. The clip is looked up
+    later. Raises `InputError` for a take that does not exist and a text that no request can carry.
     """
-    takes = remembered.takes if remembered else ()
-    current = remembered.current if remembered else None
-    take = current.take if current else 1
-    seed, text = (current.seed, current.text) if current else (None, None)
-    if change is not None:
-        if change.take is not None and (back := _find_take(takes, change.take)):
-            take, seed, text = back.take, back.seed, back.text
-        elif change.take is not None:
-            known = ", ".join(str(entry.take) for entry in takes) or "none yet"
-            raise InputError(f"chunk {chunk.index} has no take {change.take}", remedy=f"takes made: {known}")
-        elif asked := _find_asked(takes, change.asked_by):
-            take, seed, text = asked.take, asked.seed, asked.text
-        else:
-            take = max((entry.take for entry in takes), default=1) + 1
-            seed = change.seed
-            text = change.text if change.text is not None else text
-    request = _request_for(base, text if text is not None else chunk.text, seed)
-    identity = digest(request, take=take, previous=previous)
-    asked_by = change.asked_by if change and change.take is None else _asker(takes, take)
-    made = TakeEntry(take=take, digest=identity, seed=seed, text=text, asked_by=asked_by)
-    others = [entry for entry in takes if entry.take != take]
-    if not takes and take > 1:
+    earlier = history.takes if history else ()
+    take = _choose_take(chunk, history, retake)
+    request = _request_for(base, chunk.text if take.text is None else take.text, take.seed)
+    clip_digest = digest(request, take=take.number, previous=previous)
+    entry = TakeEntry(
+        take=take.number, digest=clip_digest, seed=take.seed, text=take.text, asked_by=take.asked_by
+    )
+    others = [other for other in earlier if other.take != take.number]
+    if not earlier and take.number > 1:
         first = _request_for(base, chunk.text, None)
         others.append(TakeEntry(take=1, digest=digest(first, previous=previous)))
-    choice = TakeHistory(take, tuple(sorted([*others, made], key=lambda entry: entry.take)))
-    return PlannedChunk(chunk, request, identity, previous, choice, clip=None)
+    takes = sorted([*others, entry], key=lambda other: other.take)
+    return PlannedChunk(
+        chunk, request, clip_digest, previous, TakeHistory(take.number, tuple(takes)), clip=None
+    )
 
 
-def _find_take(takes: Sequence[TakeEntry], number: int) -> TakeEntry | None:
-    return next((entry for entry in takes if entry.take == number), None)
+def _choose_take(chunk: Chunk, history: TakeHistory | None, retake: RetakeRequest | None) -> _Take:
+    takes = history.takes if history else ()
+    current = history.current if history else None
+    if retake is None:
+        return _repeat(current) if current else _Take(1)
+    if retake.take is not None:
+        earlier = next((entry for entry in takes if entry.take == retake.take), None)
+        if earlier is None:
+            numbers = ", ".join(str(entry.take) for entry in takes) or "none yet"
+            raise InputError(
+                f"chunk {chunk.index} has no take {retake.take}", remedy=f"takes made: {numbers}"
+            )
+        return _repeat(earlier)
+    if retake.asked_by is not None:
+        for entry in takes:
+            if entry.asked_by == retake.asked_by:
+                return _repeat(entry)
+    number = max((entry.take for entry in takes), default=1) + 1
+    text = retake.text if retake.text is not None else (current.text if current else None)
+    return _Take(number, retake.seed, text, retake.asked_by)
 
 
-def _find_asked(takes: Sequence[TakeEntry], run: str | None) -> TakeEntry | None:
-    return next((entry for entry in takes if run is not None and entry.asked_by == run), None)
-
-
-def _asker(takes: Sequence[TakeEntry], number: int) -> str | None:
-    found = _find_take(takes, number)
-    return found.asked_by if found else None
+def _repeat(entry: TakeEntry) -> _Take:
+    return _Take(entry.take, entry.seed, entry.text, entry.asked_by)
 
 
 def _request_for(base: SynthesisRequest, text: str, seed: int | None) -> SynthesisRequest:
-    """`base` speaking `text`, capped at twice the frames it is expected to take."""
-    expected = expected_seconds(text) * FRAME_RATE
+    """`base` with `text` as its prompt, capped at twice the expected frames."""
+    expected_frames = expected_seconds(text) * FRAME_RATE
     changes: dict[str, object] = {
         "prompt": text,
-        "max_new_tokens": min(MAX_FRAME_CAP, max(MIN_FRAME_CAP, round(2 * expected))),
+        "max_new_tokens": min(MAX_FRAME_CAP, max(MIN_FRAME_CAP, round(2 * expected_frames))),
     }
     if seed is not None:
         changes["seed"] = seed
@@ -115,7 +128,7 @@ def _request_for(base: SynthesisRequest, text: str, seed: int | None) -> Synthes
 
 
 def checked_request(**fields: object) -> SynthesisRequest:
-    """A request of these fields; raises `InputError` for what no request can carry."""
+    """A request with these fields; raises `InputError` for values that no request can have."""
     try:
         return SynthesisRequest.model_validate(fields)
     except ValidationError as error:

@@ -18,31 +18,23 @@ from narration.manifest import (
 )
 from narration.planning import Plan, PlannedChunk
 from narration.rendering.captions import Cue
-from narration.rendering.render import RenderedNarration, render_settings
+from narration.rendering.render import RenderedNarration, narration_fingerprint, render_settings
 from narration.rendering.timeline import MASTER_RATE, Placement
-from narration.settings import CLIP_SETTINGS, Settings
+from narration.settings import CLIP_SETTINGS
 from narration.store import AudioClip
 from narration.synthesis.run_state import RunState
 from narration.voices.voice import Voice
 
 
-def build_manifest(
-    plan: Plan,
-    clips: Mapping[str, AudioClip],
-    finished: RenderedNarration,
-    files: list[FileEntry],
-    *,
-    fingerprint: str,
-    settings: Settings,
-    tally: RunState,
-) -> Manifest:
-    """The manifest of a finished narration."""
-    placements = {placement.chunk: placement for placement in finished.timeline.placements}
+def build_manifest(rendered: RenderedNarration, files: list[FileEntry], state: RunState) -> Manifest:
+    """The manifest of a rendered narration."""
+    plan, clips = rendered.narration.plan, rendered.narration.clips
+    placements = {placement.chunk: placement for placement in rendered.timeline.placements}
     chunks = [
-        _chunk_entry(planned, clips[planned.digest], placements[planned.chunk.index], tally)
+        _chunk_entry(planned, clips[planned.digest], placements[planned.chunk.index], state)
         for planned in plan.chunks
     ]
-    loudness = finished.master.loudness
+    loudness = rendered.master.loudness
     return Manifest(
         schema_version=SCHEMA_VERSION,
         id=plan.narration_id,
@@ -53,11 +45,12 @@ def build_manifest(
         voice=_voice_entry(plan.voice),
         script_key=plan.script_key,
         script_sha256=plan.script.sha256,
-        settings={name: getattr(settings, name) for name in CLIP_SETTINGS} | render_settings(settings),
-        fingerprint=fingerprint,
+        settings={name: getattr(plan.settings, name) for name in CLIP_SETTINGS}
+        | render_settings(plan.settings),
+        fingerprint=narration_fingerprint(rendered.narration),
         sample_rate=MASTER_RATE,
-        samples=finished.timeline.samples,
-        duration=finished.timeline.seconds,
+        samples=rendered.timeline.samples,
+        duration=rendered.timeline.seconds,
         loudness=LoudnessEntry(
             preset=loudness.preset,
             target_lufs=loudness.target_lufs,
@@ -68,15 +61,17 @@ def build_manifest(
             on_target=loudness.on_target,
         ),
         files=tuple(files),
-        chapters=_chapters(plan, placements, finished.timeline.samples),
+        chapters=_chapters(plan, placements, rendered.timeline.samples),
         chunks=tuple(chunks),
-        cues=tuple(_cue_entry(cue) for cue in finished.cues),
+        cues=tuple(_cue_entry(cue) for cue in rendered.cues),
         cost=CostEntry(
-            jobs=sum(made.jobs for made in tally.made.values()),
-            execution_seconds=round(tally.budget.execution_seconds, 3),
+            jobs=sum(clip.jobs for clip in state.synthesized.values()),
+            execution_seconds=round(state.budget.execution_seconds, 3),
             price_per_second=plan.estimate.price_per_second,
-            price=round(tally.budget.spent, 6),
-            speech_seconds=round(sum(made.clip.seconds for made in tally.made.values() if not made.found), 3),
+            price=round(state.budget.spent, 6),
+            speech_seconds=round(
+                sum(each.clip.seconds for each in state.synthesized.values() if not each.by_another_run), 3
+            ),
         ),
     )
 
@@ -87,8 +82,8 @@ def _voice_entry(voice: Voice | None) -> VoiceEntry | None:
     return VoiceEntry(name=voice.name, sha256=voice.sha256, transcript=voice.transcript)
 
 
-def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, tally: RunState) -> ChunkEntry:
-    made = tally.new(planned.digest)
+def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, state: RunState) -> ChunkEntry:
+    synthesized = state.synthesized_here(planned.digest)
     sidecar = clip.sidecar
     return ChunkEntry(
         index=planned.chunk.index,
@@ -97,8 +92,8 @@ def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, t
         kind=planned.chunk.kind,
         boundary=planned.chunk.boundary,
         digest=planned.digest,
-        take=planned.choice.take,
-        takes=planned.choice.takes,
+        take=planned.take,
+        takes=planned.take_history.takes,
         start=placement.start / MASTER_RATE,
         end=placement.end / MASTER_RATE,
         gain_db=round(placement.gain_db, 2),
@@ -108,8 +103,8 @@ def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, t
         notes=tuple(sidecar.quality.get("notes", ())),
         score=sidecar.quality.get("score", 1.0),
         refused=tuple(entry["reason"] for entry in sidecar.refused),
-        cached=made is None,
-        execution_seconds=round(made.execution_seconds, 3) if made else 0.0,
+        cached=synthesized is None,
+        execution_seconds=round(synthesized.execution_seconds, 3) if synthesized else 0.0,
         model=sidecar.model,
         engine=sidecar.engine,
     )

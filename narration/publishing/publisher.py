@@ -17,7 +17,6 @@ from narration.planning.ids import DRAFT_SUFFIX
 from narration.publishing.manifest_builder import build_manifest
 from narration.publishing.review import render_review
 from narration.rendering.render import READERS, RenderedNarration
-from narration.settings import Settings
 from narration.store import LINK_SECONDS, AudioClip, Store, validate_id
 from narration.synthesis.report import RunReport
 from narration.synthesis.run_state import RunState
@@ -35,32 +34,26 @@ CONTENT_TYPES = {
 
 def publish(
     store: Store,
-    plan: Plan,
-    clips: Mapping[str, AudioClip],
-    finished: RenderedNarration,
-    *,
-    fingerprint: str,
-    settings: Settings,
-    tally: RunState,
+    rendered: RenderedNarration,
+    state: RunState,
 ) -> Manifest:
-    """Upload the files, then replace the manifest that `plan` was made from.
+    """Upload the files, then replace the manifest that the narration's plan was made with.
 
     Raises `ManifestConflict` when somebody else published meanwhile: plan again.
     """
+    plan, clips = rendered.narration.plan, rendered.narration.clips
     paths = {
-        "mp3": finished.master.mp3,
-        "wav": finished.master.wav,
-        "srt": finished.srt,
-        "vtt": finished.vtt,
+        "mp3": rendered.master.mp3,
+        "wav": rendered.master.wav,
+        "srt": rendered.srt,
+        "vtt": rendered.vtt,
     }
     files = []
     for kind, path in paths.items():
         stem = "captions" if kind in {"srt", "vtt"} else "narration"
         files.append(_publish_file(store, plan.narration_id, path, stem, kind))
-    manifest = build_manifest(
-        plan, clips, finished, files, fingerprint=fingerprint, settings=settings, tally=tally
-    )
-    manifest = _with_review(store, manifest, clips, finished.waveforms)
+    manifest = build_manifest(rendered, files, state)
+    manifest = _with_review(store, manifest, clips, rendered.waveforms)
     store.manifests.replace(plan.narration_id, dump_manifest(manifest), if_match=plan.etag)
     return manifest
 
@@ -150,9 +143,9 @@ def _publish_file(store: Store, narration_id: str, path: Path, stem: str, kind: 
     )
 
 
-def report_of(store: Store, plan: Plan, manifest: Manifest, tally: RunState) -> RunReport:
+def report_of(store: Store, plan: Plan, manifest: Manifest, state: RunState) -> RunReport:
     """The run's report, with where everything lies."""
-    return tally.report(
+    return state.report(
         plan,
         manifest=store.locate(f"narrations/{plan.narration_id}/manifest.json"),
         files={entry.kind: store.locate(entry.key) for entry in manifest.files},

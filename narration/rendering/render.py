@@ -18,13 +18,13 @@ from narration.audio.waveform_svg import waveform_path
 from narration.chunking import Chunk
 from narration.chunking.sentences import split_sentences
 from narration.errors import BadAudio, Damaged, MasteringError
-from narration.planning import Plan, PlannedChunk
+from narration.planning import PlannedChunk, SynthesizedNarration
 from narration.rendering import captions
 from narration.rendering.captions import Cue
 from narration.rendering.master import PRESETS, Master, write_master
 from narration.rendering.timeline import Pauses, Timeline, arrange
 from narration.settings import RENDER_SETTINGS, Settings
-from narration.store import AudioClip, Store
+from narration.store import AudioClip, ClipCollection
 
 REVISION = 1
 """Raised whenever the same clips would be arranged, mastered or captioned otherwise."""
@@ -37,6 +37,7 @@ MEASURING_THREADS = 2  # each holds the processor, and some MB that stay with th
 class RenderedNarration:
     """A narration on disk, before it is published."""
 
+    narration: SynthesizedNarration
     timeline: Timeline
     master: Master
     cues: tuple[Cue, ...]
@@ -45,15 +46,16 @@ class RenderedNarration:
     waveforms: Mapping[str, str]  # digest -> SVG path, for the review page
 
 
-def narration_fingerprint(plan: Plan, clips: Mapping[str, AudioClip], settings: Settings) -> str:
+def narration_fingerprint(narration: SynthesizedNarration) -> str:
     """SHA-256 of everything that a published narration shows: equal means there is nothing to publish."""
+    plan, clips = narration.plan, narration.clips
     shown = {
         "revision": REVISION,
         "title": plan.script.title,
         "script": plan.script.sha256,
         "engine": plan.engine,
         "voice": plan.voice.name if plan.voice else None,
-        "finish": render_settings(settings),
+        "finish": render_settings(plan.settings),
         "chunks": [
             {
                 "source": planned.chunk.text,
@@ -61,8 +63,8 @@ def narration_fingerprint(plan: Plan, clips: Mapping[str, AudioClip], settings: 
                 "text": planned.text,
                 "boundary": planned.chunk.boundary,
                 "kind": planned.chunk.kind,
-                "take": planned.choice.take,
-                "takes": [entry.model_dump() for entry in planned.choice.takes],
+                "take": planned.take,
+                "takes": [entry.model_dump() for entry in planned.take_history.takes],
                 "clip": clips[planned.digest].sidecar.sha256,
             }
             for planned in plan.chunks
@@ -77,21 +79,19 @@ def render_settings(settings: Settings) -> dict[str, object]:
 
 
 def render(
-    plan: Plan,
-    clips: Mapping[str, AudioClip],
-    store: Store,
-    settings: Settings,
+    collection: ClipCollection,
+    narration: SynthesizedNarration,
     folder: Path,
     stop: threading.Event | None = None,
 ) -> RenderedNarration:
-    """Arrange and master the clips of `plan` into `folder`.
+    """Arrange and master the clips of `narration` into `folder`.
 
     Each clip is read from the store once, checked against its SHA-256. One that is damaged is
     discarded from the store and `Damaged` is raised: plan again, and it is made again.
     Raises `MasteringError` when ffmpeg fails, or the folder takes no files.
     """
     with explain_disk_errors(folder):
-        return _finish(plan, clips, store, settings, folder, stop)
+        return _render(collection, narration, folder, stop)
 
 
 @contextmanager
@@ -106,15 +106,14 @@ def explain_disk_errors(folder: Path | str) -> Iterator[None]:
         ) from None
 
 
-def _finish(
-    plan: Plan,
-    clips: Mapping[str, AudioClip],
-    store: Store,
-    settings: Settings,
+def _render(
+    collection: ClipCollection,
+    narration: SynthesizedNarration,
     folder: Path,
     stop: threading.Event | None,
 ) -> RenderedNarration:
-    local = _fetch(plan, clips, store, folder)
+    plan, settings = narration.plan, narration.plan.settings
+    local = _fetch(collection, narration, folder)
     with ThreadPoolExecutor(MEASURING_THREADS) as threads:
         measured = dict(zip(local, threads.map(_measure, local.values()), strict=True))
     shapes = [measured[planned.digest][0] for planned in plan.chunks]
@@ -135,22 +134,22 @@ def _finish(
     srt.write_bytes(captions.to_srt(cues).encode())
     vtt.write_bytes(captions.to_vtt(cues).encode())
     waveforms = {digest: figure for digest, (_, figure) in measured.items()}
-    return RenderedNarration(timeline, mastered, cues, srt, vtt, waveforms)
+    return RenderedNarration(narration, timeline, mastered, cues, srt, vtt, waveforms)
 
 
-def _fetch(plan: Plan, clips: Mapping[str, AudioClip], store: Store, folder: Path) -> dict[str, Path]:
+def _fetch(collection: ClipCollection, narration: SynthesizedNarration, folder: Path) -> dict[str, Path]:
     """Read every distinct clip into `folder`, many at once; digest -> path, in order of use.
 
     All of them are read whatever is found, so that one more plan is enough for every damaged one.
     """
-    wanted = {planned.digest: clips[planned.digest] for planned in plan.chunks}
+    wanted = {planned.digest: narration.clips[planned.digest] for planned in narration.plan.chunks}
 
     def fetch(clip: AudioClip) -> Path | Damaged:
         path = folder / f"{clip.digest}.flac"
         try:
-            path.write_bytes(store.clips.read(clip))
+            path.write_bytes(collection.read(clip))
         except Damaged as error:
-            store.clips.delete_if_damaged(clip.digest)
+            collection.delete_if_damaged(clip.digest)
             return error
         return path
 

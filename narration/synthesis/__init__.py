@@ -1,7 +1,8 @@
-"""Clips for the chunks that have none: jobs are submitted, attempts judged, the best clip stored.
+"""Synthesis of the missing clips: jobs are run, their results judged, the best clip stored.
 
-`synthesizer` makes one clip, `candidate` judges an attempt, `clip_history` holds what a clip has cost so
-far, `job_records` which job was submitted for it, `continuity` cuts its context from the clip before;
-`budget` says what may still be spent, `run_state` what a run has made and failed, `progress` and
-`report` what is shown of it.
+`synthesizer` makes one clip: `job_runner` runs the job of an attempt (`job_records` is the store's record
+of it), `candidate` judges the result, `attempt_policy` decides what follows, `clip_history` holds the
+attempts so far, `continuity` cuts the context from the clip before, `sidecar_builder` describes the clip
+to store. Of a whole run, `budget` limits the price, `run_state` holds clips and failures, `progress` and
+`report` describe it.
 """

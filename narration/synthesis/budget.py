@@ -1,4 +1,4 @@
-"""What a run may spend: nothing is submitted that could pass the limit."""
+"""The budget of a run: no job is submitted whose expected price could pass the limit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from narration.settings import ASSUMED_SPEED, EngineName, Settings
 
 
 class Budget:
-    """Money of one run, in USD, on one event loop. `limit` None lets everything through.
+    """The money of one run, in USD, on one event loop. `limit` None allows everything.
 
-    A worker speaks `share` jobs at once and is billed by its own seconds, so a job's
-    execution seconds count for one share of the price.
+    A worker runs `share` jobs at once and is billed for its own seconds, so a second of a job's
+    execution costs that part of a worker's second.
     """
 
     def __init__(self, *, price_per_second: float, share: int, speed: float, limit: float | None) -> None:
@@ -22,8 +22,8 @@ class Budget:
         self._share = share
         self._speed = speed
         self._limit = limit
-        self._in_flight: list[float] = []  # not a running sum: empty has to be exactly nothing
-        self._ended = asyncio.Event()
+        self._in_flight: list[float] = []  # expected prices; a running sum would not return to exactly 0.0
+        self._job_ended = asyncio.Event()
         self.spent = 0.0
         self.execution_seconds = 0.0
 
@@ -36,11 +36,11 @@ class Budget:
             )
 
     @asynccontextmanager
-    async def job(self, speech_seconds: float) -> AsyncIterator[None]:
-        """Hold the expected price of a job while it runs.
+    async def reserve(self, speech_seconds: float) -> AsyncIterator[None]:
+        """Reserve the expected price of a job while it runs.
 
-        Where jobs in flight leave no room, waits for what they really cost. Raises `BudgetError`
-        once what is spent alone leaves none.
+        Waits where the jobs in flight might need the money themselves, until one has ended. Raises
+        `BudgetError` when what is spent already leaves too little.
         """
         expected = speech_seconds / self._speed * self._price
         while self._limit is not None and self.spent + sum(self._in_flight) + expected > self._limit:
@@ -48,29 +48,29 @@ class Budget:
                 raise BudgetError(
                     f"another chunk could pass the limit of ${self._limit:.4f}: ${self.spent:.4f} spent, "
                     f"${sum(self._in_flight):.4f} in flight",
-                    remedy="raise --max-cost and run again; what is stored is not paid again",
+                    remedy="raise --max-cost and run again; stored clips are not paid for again",
                 )
-            self._ended.clear()
-            await self._ended.wait()
+            self._job_ended.clear()
+            await self._job_ended.wait()
         self._in_flight.append(expected)
         try:
             yield
         finally:
             self._in_flight.remove(expected)
-            self._ended.set()
+            self._job_ended.set()
 
     def spend(self, execution_seconds: float) -> None:
-        """Account for a finished job."""
+        """Add the price of an ended job."""
         self.execution_seconds += execution_seconds
         self.spent += self.price_of(execution_seconds)
 
     def price_of(self, execution_seconds: float) -> float:
-        """USD for a job's execution seconds."""
+        """The price of a job's execution seconds, in USD."""
         return execution_seconds * self._price / self._share
 
 
 def budget_for(settings: Settings, engine: EngineName) -> Budget:
-    """The budget that the settings allow; a draft costs nothing."""
+    """The budget that the settings allow; the draft engine costs nothing."""
     return Budget(
         price_per_second=0.0 if engine == "draft" else settings.price_per_second,
         share=min(settings.slots, settings.concurrency),

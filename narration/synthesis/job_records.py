@@ -1,4 +1,4 @@
-"""The jobs on record, and in this run's memory while the store does not answer."""
+"""The job records of a run's clips, held in memory while the store is unavailable."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from narration.errors import StoreUnavailable
-from narration.store import JobRecord, Store
+from narration.store import JobCollection, JobRecord
 
 T = TypeVar("T")
 
 
 class JobRecords:
-    """What runs is not paid twice for a store that stutters: it is noted here until the store takes it."""
+    """Finds, writes and deletes job records. A store outage loses none, so that no job is paid twice."""
 
-    def __init__(self, store: Store, threads: Executor) -> None:
-        self._store = store
+    def __init__(self, jobs: JobCollection, threads: Executor) -> None:
+        self._jobs = jobs
         self._threads = threads
-        self._unrecorded: dict[str, JobRecord] = {}
+        self._unwritten: dict[str, JobRecord] = {}  # by digest
 
     async def find(self, digest: str) -> JobRecord | None:
-        """The job last submitted for a clip."""
-        record = await self._in_thread(lambda: self._store.jobs.find(digest))
-        if digest in self._unrecorded:
-            record = self._unrecorded[digest]
-            await self.note(record)
+        """The record of the job last submitted for a clip."""
+        record = await self._in_thread(lambda: self._jobs.find(digest))
+        if digest in self._unwritten:
+            record = self._unwritten[digest]
+            await self.put(record)
         return record
 
-    async def note(self, record: JobRecord) -> None:
-        """Put a job on record."""
+    async def put(self, record: JobRecord) -> None:
+        """Write a record; one that the store cannot take now is written by the next `find`."""
         try:
-            await self._in_thread(lambda: self._store.jobs.put(record))
+            await self._in_thread(lambda: self._jobs.put(record))
         except StoreUnavailable:
-            self._unrecorded[record.digest] = record
+            self._unwritten[record.digest] = record
         else:
-            self._unrecorded.pop(record.digest, None)
+            self._unwritten.pop(record.digest, None)
 
-    async def forget(self, digest: str) -> None:
-        """Take a clip's job off the record: it has brought what it could."""
-        await self._in_thread(lambda: self._store.jobs.delete(digest))
-        self._unrecorded.pop(digest, None)
+    async def delete(self, digest: str) -> None:
+        """Delete the record of a clip's job, whose result is stored or useless."""
+        await self._in_thread(lambda: self._jobs.delete(digest))
+        self._unwritten.pop(digest, None)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)

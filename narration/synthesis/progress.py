@@ -1,4 +1,4 @@
-"""How far a run is, told to whoever listens: a terminal, a page, nobody."""
+"""Progress of a run, reported to the function that the caller registered: a terminal's, or none."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Counts of distinct clips in this run; `spent` in USD."""
+    """The step of a run, and how many of its chunks are done; `spent` in USD."""
 
     step: str  # plan, synthesize, master, publish
     total: int = 0
     cached: int = 0
-    made: int = 0
+    synthesized: int = 0
     failed: int = 0
     spent: float = 0.0
 
     @property
     def percent(self) -> float:
-        """Share of clips at hand, 0 to 100."""
-        return 100.0 * (self.cached + self.made) / self.total if self.total else 100.0
+        """Share of chunks with a clip, 0 to 100."""
+        return 100.0 * (self.cached + self.synthesized) / self.total if self.total else 100.0
 
 
-_listener: ContextVar[Callable[[Progress], None] | None] = ContextVar("listener", default=None)
+_callback: ContextVar[Callable[[Progress], None] | None] = ContextVar("progress_callback", default=None)
 
 
 @contextmanager
-def listening(listener: Callable[[Progress], None]) -> Iterator[None]:
-    """Have `listener` called with every step of runs started inside."""
-    token = _listener.set(listener)
+def on_progress(callback: Callable[[Progress], None]) -> Iterator[None]:
+    """Call `callback` with the progress of every run that starts in the block."""
+    token = _callback.set(callback)
     try:
         yield
     finally:
-        _listener.reset(token)
+        _callback.reset(token)
 
 
-def tell(progress: Progress) -> None:
-    """Tell the listener, if there is one."""
-    listener = _listener.get()
-    if listener is not None:
-        listener(progress)
+def report_progress(progress: Progress) -> None:
+    """Pass `progress` to the registered function, if there is one."""
+    callback = _callback.get()
+    if callback is not None:
+        callback(progress)

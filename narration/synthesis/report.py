@@ -1,4 +1,4 @@
-"""What a run would do, and what one did, as one object for people, programs and exit codes."""
+"""The report of a run, and of a plan, as plain values for the command line and for programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from narration.planning import Plan
 
 
 class RunReport(BaseModel):
-    """The outcome of `run` and `retake`. Counts are of chunks; `duration` in seconds."""
+    """The outcome of the flows `narrate` and `retake`. Counts are of chunks; `duration` in seconds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -24,14 +24,14 @@ class RunReport(BaseModel):
     failed: int
     failures: dict[int, str] = {}
     engine: str
-    cost: float = 0.0  # USD paid in this run, at the price set
-    flagged: tuple[int, ...] = ()  # chunks that no attempt spoke without a doubt
-    dropped: tuple[str, ...] = ()  # choices of an earlier script that no chunk took over
-    notes: tuple[str, ...] = ()
+    cost: float = 0.0  # USD that this run spent, at the price in the settings
+    flagged: tuple[int, ...] = ()  # numbers of the chunks whose clip has faults
+    dropped: tuple[str, ...] = ()  # source texts of the published takes that no chunk carries on
+    notes: tuple[str, ...] = ()  # checks that could not be decided
 
 
 def plan_report(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON for programs; seconds are of speech or of a GPU, prices in USD."""
+    """A plan as plain values; seconds are of speech or of a GPU, prices in USD."""
     estimate = plan.estimate
     return {
         "narration_id": plan.narration_id,

@@ -1,57 +1,46 @@
-"""One clip being made: the recorded job first, then seed after seed until one is good, then the store."""
+"""Makes a clip: runs the jobs of its attempts, judges their results, and stores the clip to keep."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-from narration.contract import SynthesisRequest, attempt_seed
-from narration.endpoint import Endpoint, JobPolicy, JobResult
-from narration.errors import (
-    BadResult,
-    BudgetError,
-    Damaged,
-    EndpointError,
-    EndpointRefused,
-    EndpointUnavailable,
-    QualityError,
-)
+from narration.endpoint import Endpoint
+from narration.errors import NarrationError, QualityError
 from narration.planning import PlannedChunk
 from narration.settings import Settings
-from narration.speech_duration import expected_seconds
 from narration.store import AudioClip, JobRecord, Store
+from narration.synthesis.attempt_policy import AttemptPolicy
 from narration.synthesis.budget import Budget
-from narration.synthesis.candidate import Candidate, build_sidecar, describe_faults, judge_attempt
+from narration.synthesis.candidate import Candidate, judge_attempt
 from narration.synthesis.clip_history import ClipHistory
-from narration.synthesis.continuity import Context, cut_context
+from narration.synthesis.continuity import read_context
 from narration.synthesis.job_records import JobRecords
+from narration.synthesis.job_runner import JobRunner
+from narration.synthesis.sidecar_builder import build_sidecar
 from narration.voices.transport import VoiceTransport
 
 T = TypeVar("T")
 
 STORE_THREADS = 32  # they wait for the store
 JUDGING_THREADS = 2
-"""Each holds the processor and some MB while it decodes and measures a clip: more gain nothing, and the
+"""Each needs the processor and some MB while it decodes and measures a clip: more are no faster, and the
 memory of each stays with the process."""
-
-DEADLINE_GRACE = 60.0  # s; the platform gives a job up at its ttl, the client a little later
 
 
 @dataclass(frozen=True, slots=True)
 class SynthesizedClip:
-    """A clip that a run had to make, and what it took: jobs paid and worker seconds as reported."""
+    """A clip stored since the plan was made, with the jobs and worker seconds that this run paid for it."""
 
     clip: AudioClip
     jobs: int
     execution_seconds: float
-    found: bool = False  # another run had stored it since the plan was made
+    by_another_run: bool = False
 
 
 class Synthesizer:
@@ -65,180 +54,80 @@ class Synthesizer:
         settings: Settings,
         voice: VoiceTransport,
         budget: Budget,
-        run: str,
+        flow_run_id: str,
     ) -> None:
-        self._store = store
-        self._endpoint = endpoint
-        self._settings = settings
-        self._voice = voice
-        self._budget = budget
-        self._run = run
-        self._accounts: defaultdict[str, ClipHistory] = defaultdict(ClipHistory)  # by digest
-        self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
-        self._jobs = JobRecords(store, self._threads)
-        self._judges = ThreadPoolExecutor(JUDGING_THREADS, thread_name_prefix="judge")
-        self._policy = JobPolicy(
-            execution_timeout_seconds=settings.job_timeout, ttl_seconds=settings.queue_timeout
+        self._clips = store.clips
+        self._endpoint_id = endpoint.endpoint_id
+        self._policy = AttemptPolicy(settings.attempts)
+        self._histories: defaultdict[str, ClipHistory] = defaultdict(ClipHistory)  # by digest
+        self._store_threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+        self._judging_threads = ThreadPoolExecutor(JUDGING_THREADS, thread_name_prefix="judge")
+        self._records = JobRecords(store.jobs, self._store_threads)
+        self._jobs = JobRunner(
+            endpoint, self._records, settings=settings, voice=voice, budget=budget, flow_run_id=flow_run_id
         )
 
     def close(self) -> None:
-        """Let the threads go."""
-        for pool in (self._threads, self._judges):
-            pool.shutdown(wait=False, cancel_futures=True)
+        """End the threads."""
+        for threads in (self._store_threads, self._judging_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def make(self, planned: PlannedChunk) -> SynthesizedClip:
-        """Return the clip for `planned`, made if it is not there.
+        """The clip of `planned`, made and stored unless the store has it by now.
 
-        Transient trouble is raised (`retryable`), for the caller's retry policy; what was
-        submitted is recorded, so that the next call takes up the same job. A clip that comes
-        out badly is tried again here with the next attempt's seed, `settings.attempts` in all;
-        what a call learned of attempts before trouble ended it, the next one knows.
+        A clip with faults is tried again here, up to `settings.attempts` times. A transient failure
+        (`retryable`) is raised for the caller to call again: the next call takes up the same job by its
+        record, and knows the attempts that were made before.
         """
-        identity = planned.digest
-        account = self._accounts[identity]
-        stored = await self._in_thread(lambda: self._store.clips.find(identity))
-        record = await self._jobs.find(identity)
+        digest = planned.digest
+        history = self._histories[digest]
+        stored = await self._in_thread(lambda: self._clips.find(digest))
+        record = await self._records.find(digest)
         if stored is not None:
-            if record is not None:  # of a run that died between storing the clip and forgetting its job
-                await self._jobs.forget(identity)
-            del self._accounts[identity]
+            if record is not None:  # its run died after it stored the clip and before it deleted the record
+                await self._records.delete(digest)
+            del self._histories[digest]
             return SynthesizedClip(
-                stored, len(account.jobs), account.execution_seconds, found=account.kept is None
+                stored, len(history.jobs), history.execution_seconds, by_another_run=history.kept is None
             )
-        if account.kept is None:
-            account.kept = await self._find_good(planned, record, account)
-        return await self._keep(planned, account.kept, account)
+        if history.kept is None:
+            history.kept = await self._make_attempts(planned, record, history)
+        return await self._store_clip(planned, history.kept, history)
 
-    async def _find_good(
-        self, planned: PlannedChunk, record: JobRecord | None, account: ClipHistory
+    async def _make_attempts(
+        self, planned: PlannedChunk, record: JobRecord | None, history: ClipHistory
     ) -> Candidate:
-        """The first attempt that is good, or the best of those allowed."""
-        context = None if planned.previous is None else await self._context(planned.previous)
-        recorded = record.attempt if record and record.attempt <= self._settings.attempts else 1
-        for attempt in range(account.first(recorded), self._settings.attempts + 1):
-            seed = self._seed(planned, attempt)
+        """Make and judge attempts until the policy keeps a candidate."""
+        context = None
+        if planned.previous is not None:
+            context = await self._in_thread(partial(read_context, self._clips, planned.previous))
+        history.first_attempt = record.attempt if record and record.attempt <= self._policy.limit else 1
+        while (attempt := self._policy.next_attempt(planned, history)) is not None:
             try:
-                result = await self._speak(planned, context, attempt, seed, record, account)
+                result = await self._jobs.run(planned, attempt, context, record, history)
                 candidate = await asyncio.get_running_loop().run_in_executor(
-                    self._judges, partial(judge_attempt, planned, result, attempt=attempt, seed=seed)
+                    self._judging_threads, judge_attempt, planned, attempt, result
                 )
-            except (BadResult, QualityError) as error:
-                account.refuse(attempt, seed, str(error))
-                continue
-            except (BudgetError, EndpointError) as error:
-                if account.best is None:
-                    raise
-                if not error.retryable:
-                    break  # a doubtful clip that is paid for is better than none
-                account.refuse(attempt, seed, str(error))
-                continue
-            if candidate.verdict.acceptable:
-                return candidate
-            account.refuse(attempt, seed, describe_faults(candidate.verdict))
-            account.keep_better(candidate)
-        if account.best is not None:
-            return account.best
-        await self._jobs.forget(planned.digest)
-        reasons = "; ".join(f"attempt {attempt}: {why['reason']}" for attempt, why in account.refused.items())
-        raise QualityError(f"no attempt gave a usable clip: {reasons}", retryable=False)
-
-    def _seed(self, planned: PlannedChunk, attempt: int) -> int:
-        asked = planned.request.seed
-        return asked if asked is not None and attempt == 1 else attempt_seed(planned.digest, attempt)
-
-    async def _speak(
-        self,
-        planned: PlannedChunk,
-        context: Context | None,
-        attempt: int,
-        seed: int,
-        record: JobRecord | None,
-        account: ClipHistory,
-    ) -> JobResult:
-        """The result of the recorded job if it can still be had, else of a new one."""
-        if record is not None and record.attempt == attempt and record.endpoint == self._endpoint.endpoint_id:
-            resumed = await self._resume(record, account)
-            if resumed is not None:
-                return resumed
-        request = self._voice.attach(planned.request).model_copy(update={"seed": seed})
-        if context is not None:
-            request = _with_context(request, context)
-        async with self._budget.job(expected_seconds(planned.text)):
-
-            async def remember(job_id: str) -> None:
-                account.jobs.append(job_id)
-                submitted = JobRecord(
-                    digest=planned.digest,
-                    endpoint=self._endpoint.endpoint_id,
-                    job_id=job_id,
-                    submitted_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                    attempt=attempt,
-                    seed=seed,
-                    run=self._run,
-                )
-                await self._jobs.note(submitted)
-
-            try:
-                result = await self._endpoint.synthesize(
-                    request, self._policy, deadline_seconds=self._deadline, on_submitted=remember
-                )
-            except EndpointError as error:
-                if account.jobs:
-                    self._pay(account.jobs[-1], error.execution_ms, account)
-                raise
-            self._pay(result.job_id, result.execution_ms, account)
-        return result
-
-    def _pay(self, job_id: str, execution_ms: float | None, account: ClipHistory) -> None:
-        self._budget.spend(account.pay(job_id, execution_ms))
-
-    @property
-    def _deadline(self) -> float:
-        return self._settings.queue_timeout + DEADLINE_GRACE
-
-    async def _resume(self, record: JobRecord, account: ClipHistory) -> JobResult | None:
-        """The recorded job's result, or None when it has to be submitted again."""
+            except NarrationError as error:
+                self._policy.after_failure(attempt, error, history)
+            else:
+                self._policy.after_candidate(candidate, history)
         try:
-            # Another run may wait for this job too: only one's own is cancelled with the run.
-            result = await self._endpoint.result(
-                record.job_id,
-                deadline_seconds=self._deadline,
-                cancel_unfinished=record.run == self._run,
-            )
-        except (EndpointRefused, EndpointUnavailable):
+            return self._policy.candidate_to_keep(history)
+        except QualityError:
+            await self._records.delete(planned.digest)
             raise
-        except EndpointError as error:
-            self._pay(record.job_id, error.execution_ms, account)
-            return None
-        self._pay(record.job_id, result.execution_ms, account)
-        return result
 
-    async def _context(self, previous: str) -> Context:
-        clip = await self._in_thread(lambda: self._store.clips.find(previous))
-        if clip is None:
-            raise QualityError("the chunk before has no clip to continue from", retryable=False)
-        try:
-            flac = await self._in_thread(lambda: self._store.clips.read(clip))
-        except Damaged:
-            # Its size was right, so that no plan noticed: gone, it is made again by the next one.
-            await self._in_thread(lambda: self._store.clips.delete_if_damaged(previous))
-            raise
-        return await self._in_thread(lambda: cut_context(flac, clip.sidecar.text))
-
-    async def _keep(self, planned: PlannedChunk, kept: Candidate, account: ClipHistory) -> SynthesizedClip:
-        refused = list(account.refused.values())
-        sidecar = build_sidecar(planned, kept, endpoint=self._endpoint.endpoint_id, refused=refused)
-        clip = await self._in_thread(lambda: self._store.clips.put(planned.digest, kept.flac, sidecar))
-        await self._jobs.forget(planned.digest)
-        del self._accounts[planned.digest]  # megabytes of audio among it
-        return SynthesizedClip(clip, len(account.jobs), account.execution_seconds)
+    async def _store_clip(
+        self, planned: PlannedChunk, kept: Candidate, history: ClipHistory
+    ) -> SynthesizedClip:
+        sidecar = build_sidecar(
+            planned, kept, endpoint_id=self._endpoint_id, refused=history.refused.values()
+        )
+        clip = await self._in_thread(lambda: self._clips.put(planned.digest, kept.flac, sidecar))
+        await self._records.delete(planned.digest)
+        del self._histories[planned.digest]  # it holds megabytes of audio
+        return SynthesizedClip(clip, len(history.jobs), history.execution_seconds)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-
-
-def _with_context(request: SynthesisRequest, context: Context) -> SynthesisRequest:
-    if context.text is None:
-        return request
-    encoded = base64.b64encode(context.flac).decode()
-    return request.model_copy(update={"previous_text": context.text, "previous_audio_base64": encoded})
+        return await asyncio.get_running_loop().run_in_executor(self._store_threads, call)

@@ -58,7 +58,8 @@ def artifacts_refused() -> Iterator[None]:
         raise ConnectionError("refused")
 
     with pytest.MonkeyPatch.context() as patch:
-        for kind in ("progress", "table", "markdown"):
+        patch.setattr("tasks.progress.acreate_progress_artifact", refuse)
+        for kind in ("table", "markdown"):
             patch.setattr(f"tasks.report.acreate_{kind}_artifact", refuse)
         yield
 
