@@ -1,22 +1,17 @@
-"""The tasks that publish a narration, and the event that says so."""
+"""The tasks that publish a narration, and its review page again."""
 
 from __future__ import annotations
 
 import asyncio
-
-from prefect.events import emit_event
 
 from narration.manifest import Manifest
 from narration.planning import SynthesizedNarration
 from narration.publishing import publisher
 from narration.rendering.render import RenderedNarration, narration_fingerprint
 from narration.store import Store
-from narration.synthesis.report import RunReport
 from narration.synthesis.run_state import NarrationRun
 from tasks.progress import show_step
 from tasks.retrying import store_task
-
-PUBLISHED = "narration.published"
 
 
 @store_task
@@ -46,20 +41,3 @@ async def publish_narration(run: NarrationRun, rendered: RenderedNarration) -> M
 async def publish_review_again(store: Store, narration_id: str) -> str:
     """Publish the review page of a narration again, with new links; returns a link to it."""
     return await asyncio.to_thread(publisher.renew_review, store, narration_id)
-
-
-def emit_published(report: RunReport) -> None:
-    """Emit the event `narration.published`, with the address of the manifest."""
-    emit_event(
-        event=PUBLISHED,
-        resource={
-            "prefect.resource.id": f"narration.{report.narration_id}",
-            "prefect.resource.name": report.narration_id,
-        },
-        payload={
-            "narration_id": report.narration_id,
-            "manifest": report.manifest,
-            "duration": report.duration,
-            "engine": report.engine,
-        },
-    )

@@ -1,4 +1,4 @@
-"""What a run shows in the Prefect UI: a table of its chunks, and a summary of its result or failure."""
+"""What a run shows at Prefect: a table of its chunks, a summary of its result or failure, and an event."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+from prefect.events import emit_event
 
 from narration.escaping import escape_markdown
 from narration.manifest import Manifest
@@ -16,9 +17,9 @@ from narration.store import Store
 from narration.synthesis.report import RunReport
 from narration.synthesis.run_state import NarrationRun, RunState
 from tasks.pages import MAX_ROWS, best_effort
-from tasks.publish import emit_published
 from tasks.runs import how_to_retry
 
+PUBLISHED = "narration.published"  # name of an event
 TABLE_TEXT = 120  # characters of a chunk's text shown
 
 
@@ -35,9 +36,26 @@ async def require_every_clip(run: NarrationRun, plan: Plan) -> SynthesizedNarrat
 async def report_published(run: NarrationRun, plan: Plan, manifest: Manifest) -> dict[str, Any]:
     """Show the summary of a published narration and emit its event; returns the run's report."""
     report = report_of(run.store, plan, manifest, run.state)
-    emit_published(report)
+    _emit_published(report)
     await show_summary(run.store, report, manifest)
     return report.model_dump(mode="json")
+
+
+def _emit_published(report: RunReport) -> None:
+    """Emit the event `narration.published`, with the address of the manifest."""
+    emit_event(
+        event=PUBLISHED,
+        resource={
+            "prefect.resource.id": f"narration.{report.narration_id}",
+            "prefect.resource.name": report.narration_id,
+        },
+        payload={
+            "narration_id": report.narration_id,
+            "manifest": report.manifest,
+            "duration": report.duration,
+            "engine": report.engine,
+        },
+    )
 
 
 async def show_chunks(plan: Plan, state: RunState) -> None:
