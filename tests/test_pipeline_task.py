@@ -36,7 +36,7 @@ async def step(chunk: Chunk, values: Unsearched, *, failures: list[str]) -> tupl
     return str(task_run.get_name()), chunk.index, values
 
 
-@pytest.mark.usefixtures("shelf")
+@pytest.mark.usefixtures("workspace")
 async def test_arguments_reach_a_task_unsearched_and_unchanged() -> None:
     """Prefect looks for futures in every argument that is not quoted; a retry gets the same arguments."""
     values, failures = Unsearched([1, 2, 3]), ["the first time"]

@@ -1,4 +1,4 @@
-"""Short delays between tries, so that tests can wait for every one of them."""
+"""Shortens the delays between retries, so that tests can wait for all of them; `benchmarks/chaos.py` too."""
 
 from __future__ import annotations
 
