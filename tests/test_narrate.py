@@ -1,4 +1,4 @@
-"""Whole narrations by the command line, through the real client, worker loop, store and ffmpeg."""
+"""Narrations by the command line, with the real endpoint client, worker, store and ffmpeg."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import soundfile
 from support.audio import RATE, silence, speak
 from support.narrations import FOUR_CHUNKS, CliWorkspace
 
-SAID = "This is what the sample says, word for word, and nothing else is to be heard in it."
+TRANSCRIPT = "This is what the sample says, word for word, and nothing else is to be heard in it."
 
 
-def test_a_script_becomes_a_narration_and_the_second_run_synthesizes_nothing(cli: CliWorkspace) -> None:
-    """What a person came for: audio, captions and manifest; and no second of speech is made twice."""
+def test_a_second_run_of_a_script_synthesizes_nothing(cli: CliWorkspace) -> None:
+    """The first run publishes audio, captions and manifest; the second finds every clip in the store."""
     script = cli.write("four.md", FOUR_CHUNKS)
     first = cli.json("run", str(script))
     assert (first["chunks"], first["synthesized"], first["cached"], first["failed"]) == (4, 4, 0, 0)
@@ -33,14 +33,14 @@ def test_a_script_becomes_a_narration_and_the_second_run_synthesizes_nothing(cli
     assert manifest["title"] == "Four chunks"
     assert [chunk["index"] for chunk in manifest["chunks"]] == [1, 2, 3, 4]
     assert abs(manifest["loudness"]["integrated_lufs"] - -14) <= 0.5
-    written = Path(first["manifest"]).read_bytes()
+    published = Path(first["manifest"]).read_bytes()
     second = cli.json("run", str(script))
     assert (second["synthesized"], second["cached"]) == (0, 4)
-    assert Path(first["manifest"]).read_bytes() == written
+    assert Path(first["manifest"]).read_bytes() == published
 
 
 def test_a_one_word_edit_costs_one_chunk(cli: CliWorkspace) -> None:
-    """Identity is the text's, not the place's: an edit is paid where it happened."""
+    """A clip is found by its text, wherever it stands in the script."""
     cli.json("run", str(cli.write("four.md", FOUR_CHUNKS)))
     edited = FOUR_CHUNKS.replace("something else", "something new").replace("# Four", "# Five\n\n# Four")
     again = cli.json("run", str(cli.write("four.md", edited)))
@@ -48,18 +48,18 @@ def test_a_one_word_edit_costs_one_chunk(cli: CliWorkspace) -> None:
     assert again["synthesized"] == 2  # the new heading and the edited paragraph
 
 
-def test_a_sentence_said_twice_is_synthesized_once(cli: CliWorkspace) -> None:
-    """One text, one clip, wherever it stands."""
-    said = "The same words are said once more, and they are long enough to stand alone.\n\n"
+def test_a_paragraph_that_occurs_twice_is_synthesized_once(cli: CliWorkspace) -> None:
+    """Two chunks with the same text share one clip."""
+    repeated = "The same words are said once more, and they are long enough to stand alone.\n\n"
     between = "And in between there is another paragraph, which is just as long as they are.\n\n"
-    answer = cli.json("run", str(cli.write("twice.txt", said + between + said)))
+    answer = cli.json("run", str(cli.write("twice.txt", repeated + between + repeated)))
     assert answer["chunks"] == 3
     assert answer["synthesized"] == 3
     assert len(list((cli.store / "clips").rglob("*.flac"))) == 2
 
 
-def test_a_run_killed_half_way_goes_on_from_there(cli: CliWorkspace) -> None:
-    """SIGKILL loses nothing that was stored."""
+def test_a_run_after_a_killed_one_synthesizes_only_the_missing_clips(cli: CliWorkspace) -> None:
+    """SIGKILL loses no stored clip."""
     paragraphs = [f"This is paragraph number {n}, and it says its own number." for n in range(1, 25)]
     script = cli.write("long.txt", "\n\n".join(paragraphs))
     process = cli.start("run", str(script), NARRATION_CONCURRENCY="2")
@@ -78,8 +78,8 @@ def test_a_run_killed_half_way_goes_on_from_there(cli: CliWorkspace) -> None:
 
 @pytest.mark.timeout(600)  # two starts of everything, on a machine that is busy
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups and signals are Unix's")
-def test_a_run_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None:
-    """With nothing configured, server and worker are the run's own: they end with it, whatever ends it."""
+def test_a_stopped_run_leaves_no_process_behind(tmp_path: Path) -> None:
+    """Without settings, a run starts its own Prefect server and worker, which end with it in any case."""
     paragraphs = [f"This is paragraph number {n}, and it says its own number." for n in range(1, 25)]
     (tmp_path / "long.txt").write_text("\n\n".join(paragraphs), encoding="utf-8")
     clips = tmp_path / "narrations-store" / "clips"
@@ -88,15 +88,15 @@ def test_a_run_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None:
     def start() -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "flows.cli", "run", "long.txt", "--json"]
         env = os.environ | {"NARRATION_CONCURRENCY": "2"}
-        with errors.open("wb") as said:
+        with errors.open("wb") as stderr:
             return subprocess.Popen(
-                command, env=env, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+                command, env=env, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
             )
 
     def stored() -> int:
         return len(list(clips.rglob("*.json")))
 
-    for stop, sent in ((os.kill, signal.SIGKILL), (os.killpg, signal.SIGINT)):
+    for stop, number in ((os.kill, signal.SIGKILL), (os.killpg, signal.SIGINT)):
         before = stored()
         with start() as run:
             until = time.monotonic() + 240
@@ -104,13 +104,13 @@ def test_a_run_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None:
                 time.sleep(0.05)
             started = psutil.Process(run.pid).children(recursive=True)
             assert len(started) >= 3  # a server, an endpoint, a worker
-            stop(run.pid, sent)  # Ctrl-C in a terminal reaches every process of the group
-        assert run.returncode == (-signal.SIGKILL if sent == signal.SIGKILL else 130)
+            stop(run.pid, number)  # Ctrl-C in a terminal reaches every process of the group
+        assert run.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
         assert not psutil.wait_procs(started, timeout=60)[1]
         assert before < stored() < 24
-    told = errors.read_text(encoding="utf-8").splitlines()
-    assert told[-1].startswith("narrate: stopped;")
-    assert not [line for line in told if line.startswith("Traceback") or " | ERROR" in line]
+    lines = errors.read_text(encoding="utf-8").splitlines()
+    assert lines[-1].startswith("narrate: stopped;")
+    assert not [line for line in lines if line.startswith("Traceback") or " | ERROR" in line]
 
 
 TERMINATED = """
@@ -134,15 +134,15 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no SIGTERM")
-def test_a_run_that_is_terminated_within_its_flow_still_has_its_last_word(cli: CliWorkspace) -> None:
-    """Prefect ends such a flow by sending the signal again, to whoever had it before."""
+def test_a_run_terminated_within_its_flow_still_prints_its_message(cli: CliWorkspace) -> None:
+    """At the end of such a flow Prefect sends SIGTERM again, to the handler that was set before."""
     command = [sys.executable, "-c", TERMINATED]
     done = subprocess.run(command, env=cli.env, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
 
 
-def test_plan_tells_what_would_be_made_without_making_it(cli: CliWorkspace) -> None:
-    """Planning writes nothing, asks only the store, and counts chunks from 1."""
+def test_plan_prints_the_chunks_and_writes_nothing(cli: CliWorkspace) -> None:
+    """Planning reads only the store, not the endpoint, and numbers chunks from 1."""
     script = cli.write("four.md", FOUR_CHUNKS)
     plan = cli.json(
         "plan", str(script), RUNPOD_HIGGS_ENDPOINT_ID="nowhere", NARRATION_RUNPOD_URL="http://127.0.0.1:9/v2"
@@ -154,7 +154,7 @@ def test_plan_tells_what_would_be_made_without_making_it(cli: CliWorkspace) -> N
 
 
 def test_a_damaged_clip_is_made_again_and_never_published(cli: CliWorkspace) -> None:
-    """Bytes that are not what their sidecar says are a miss."""
+    """A clip whose bytes differ from its sidecar counts as missing."""
     script = cli.write("four.md", FOUR_CHUNKS)
     first = cli.json("run", str(script))
     clips = sorted((cli.store / "clips").rglob("*.flac"))
@@ -184,10 +184,10 @@ BAD = [
 @pytest.mark.parametrize(
     ("arguments", "named"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else None
 )
-def test_bad_input_is_refused_naming_it_before_anything_is_written(
+def test_bad_input_is_refused_by_name_before_anything_is_written(
     cli: CliWorkspace, arguments: list[str], named: str
 ) -> None:
-    """Exit status 2, the cause and the remedy, nothing half-written."""
+    """Exit status 2 and a message with the cause; there is no store afterwards."""
     cli.write("four.md", FOUR_CHUNKS)
     cli.write("empty.md", " \n\n ")
     cli.write("silent.md", "---\n\n***\n")
@@ -199,8 +199,8 @@ def test_bad_input_is_refused_naming_it_before_anything_is_written(
     assert not cli.store.exists()
 
 
-def test_an_unreachable_endpoint_is_said_in_seconds(cli: CliWorkspace) -> None:
-    """Nothing is submitted, and the message names the address."""
+def test_an_unreachable_endpoint_is_reported_in_seconds(cli: CliWorkspace) -> None:
+    """No job is submitted, and the message names the address."""
     script = cli.write("four.md", FOUR_CHUNKS)
     began = time.monotonic()
     done = cli.narrate("run", str(script), NARRATION_RUNPOD_URL="http://127.0.0.1:9/v2")
@@ -210,11 +210,11 @@ def test_an_unreachable_endpoint_is_said_in_seconds(cli: CliWorkspace) -> None:
 
 
 def test_a_price_above_the_limit_is_refused_before_anything_is_paid(cli: CliWorkspace) -> None:
-    """--max-cost stops a run that cannot stay below it, naming the price and the limit."""
+    """--max-cost refuses a run whose expected price is higher, naming both."""
     script = cli.write("four.md", FOUR_CHUNKS)
     sample = cli.folder / "sample.wav"
-    soundfile.write(sample, np.concatenate([speak(SAID), silence(0.3)]), RATE)
-    added = cli.narrate("voice", "add", "default", "--sample", str(sample), "--transcript", SAID)
+    soundfile.write(sample, np.concatenate([speak(TRANSCRIPT), silence(0.3)]), RATE)
+    added = cli.narrate("voice", "add", "default", "--sample", str(sample), "--transcript", TRANSCRIPT)
     assert added.returncode == 0, added.stderr
     higgs = {"NARRATION_ENGINE": "higgs", "NARRATION_MODEL": "higgs/1"}
     done = cli.narrate("run", str(script), "--max-cost", "0.0001", **higgs)
@@ -224,7 +224,7 @@ def test_a_price_above_the_limit_is_refused_before_anything_is_paid(cli: CliWork
 
 
 def test_json_is_the_only_thing_on_stdout(cli: CliWorkspace) -> None:
-    """Programs read the answer without looking for it."""
+    """Programs can parse it as it is."""
     done = cli.narrate("run", str(cli.write("four.md", FOUR_CHUNKS)), "--json")
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)) >= {

@@ -1,4 +1,4 @@
-"""A narration by the real engine: command line, local endpoint, Higgs on a tiny checkpoint."""
+"""A narration by the Higgs engine on a tiny checkpoint, by the command line and a local endpoint."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ The second one is spoken by the same model, beside the first.
 """
 
 
-def test_a_narration_is_spoken_by_higgs_in_a_cloned_voice(cli: CliWorkspace) -> None:
-    """With a worker of this machine's own, `narrate run` needs only its checkpoints and a voice."""
+def test_the_higgs_engine_narrates_in_a_cloned_voice(cli: CliWorkspace) -> None:
+    """With a worker on this machine, `narrate run` needs only its checkpoints and a voice."""
     model = write_tiny_higgs(cli.folder / "model", counting=60)
     codec = write_tiny_codec(cli.folder / "codec")
     sample = cli.folder / "sample.flac"

@@ -1,4 +1,4 @@
-"""Other takes of single chunks: made, chosen again, kept through edits, and never lost to each other."""
+"""The flow `retake`: new takes of chunks, earlier ones again, takes after edits, and retakes at once."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ async def narrated(text: str = FOUR) -> dict[str, Any]:
 
 
 def takes_of(manifest: dict[str, Any]) -> list[tuple[int, list[int]]]:
-    """Each chunk's current take and all that were made."""
+    """Each chunk's current take, and the numbers of all its takes."""
     return [(chunk["take"], [take["take"] for take in chunk["takes"]]) for chunk in manifest["chunks"]]
 
 
-async def test_only_the_chunks_named_are_taken_again(workspace: FlowWorkspace) -> None:
-    """Two jobs for two chunks; what they said before stays in the store, and is in the manifest."""
+async def test_only_the_named_chunks_get_a_new_take(workspace: FlowWorkspace) -> None:
+    """Two jobs for two chunks; their earlier takes stay in the store and in the manifest."""
     await workspace.after(narrated)
     before = workspace.manifest(ID)
     workspace.endpoint.reset()
@@ -49,8 +49,8 @@ async def test_only_the_chunks_named_are_taken_again(workspace: FlowWorkspace) -
     assert set(workspace.store.clips.find_many(digests)) == digests
 
 
-async def test_an_earlier_take_comes_back_without_a_job(workspace: FlowWorkspace) -> None:
-    """Going back costs nothing, and the later take stays for another change of mind."""
+async def test_returning_to_an_earlier_take_needs_no_job(workspace: FlowWorkspace) -> None:
+    """The later take stays in the manifest, and can be returned to as well."""
     await workspace.after(narrated)
     await retake(narration_id="four", chunks=[2], seed=77, texts={2: OTHERWISE})
     second = workspace.manifest(ID)["chunks"][1]
@@ -66,8 +66,8 @@ async def test_an_earlier_take_comes_back_without_a_job(workspace: FlowWorkspace
     assert workspace.endpoint.submitted == []
 
 
-async def test_a_further_take_keeps_the_other_words(workspace: FlowWorkspace) -> None:
-    """Who changed the words and dislikes the sound wants those words again."""
+async def test_a_further_take_keeps_an_overridden_text(workspace: FlowWorkspace) -> None:
+    """The override belongs to the chunk until another text is given."""
     await workspace.after(narrated)
     await retake(narration_id="four", chunks=[2], texts={2: OTHERWISE})
     await retake(narration_id="four", chunks=[2])
@@ -87,20 +87,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_what_cannot_be_taken_is_refused_naming_it(workspace: FlowWorkspace) -> None:
-    """Wrong chunks, takes and words: nothing is submitted, nothing published."""
+async def test_a_retake_of_what_does_not_exist_is_refused_by_name(workspace: FlowWorkspace) -> None:
+    """Wrong chunks, takes and texts: no job is submitted, nothing is published."""
     await workspace.after(narrated)
-    written = workspace.store.manifests.read(ID)
+    published = workspace.store.manifests.read(ID)
     workspace.endpoint.reset()
-    for wrong, said in BAD:
-        with pytest.raises((InputError, ParameterTypeError), match=said):
+    for wrong, message in BAD:
+        with pytest.raises((InputError, ParameterTypeError), match=message):
             await retake(**({"narration_id": "four"} | wrong))
     assert workspace.endpoint.submitted == []
-    assert workspace.store.manifests.read(ID) == written
+    assert workspace.store.manifests.read(ID) == published
 
 
-async def test_an_edited_script_keeps_the_takes_of_what_stayed(workspace: FlowWorkspace) -> None:
-    """Chunks keep their takes by their words, nth to nth; choices without a chunk are reported."""
+async def test_an_edited_script_keeps_the_takes_of_unchanged_chunks(workspace: FlowWorkspace) -> None:
+    """Takes follow their text, nth occurrence to nth; those whose text is gone are reported."""
     twice = FOUR.replace(FOURTH, FIRST)
     await narrated(twice)
     await retake(narration_id="four", chunks=[2, 3, 4])
@@ -113,8 +113,8 @@ async def test_an_edited_script_keeps_the_takes_of_what_stayed(workspace: FlowWo
     assert report["dropped"] == [SECOND]
 
 
-async def test_two_retakes_at_once_both_hold(workspace: FlowWorkspace) -> None:
-    """Whoever publishes second plans again on what the first one chose."""
+async def test_retakes_at_once_are_all_published(workspace: FlowWorkspace) -> None:
+    """A run that publishes second plans again, from what the first one published."""
     await workspace.after(narrated)
     await asyncio.gather(
         retake(narration_id="four", chunks=[1]),
@@ -124,13 +124,13 @@ async def test_two_retakes_at_once_both_hold(workspace: FlowWorkspace) -> None:
     assert takes_of(workspace.manifest(ID)) == [(2, [1, 2]), (1, [1]), (3, [1, 2, 3]), (1, [1])]
 
 
-async def test_a_manifest_of_a_newer_schema_is_left_alone(workspace: FlowWorkspace) -> None:
-    """A program that cannot read a manifest does not write over it, nor pay for what it could not publish."""
+async def test_a_manifest_of_a_newer_schema_is_not_replaced(workspace: FlowWorkspace) -> None:
+    """A program that cannot read it pays for no clip either, since it could not publish the narration."""
     await workspace.after(narrated)
-    found = workspace.store.manifests.read(ID)
-    assert found is not None
-    newer = json.dumps(json.loads(found[0]) | {"schema_version": 99}).encode()
-    workspace.store.manifests.replace(ID, newer, if_match=found[1])
+    stored = workspace.store.manifests.read(ID)
+    assert stored is not None
+    newer = json.dumps(json.loads(stored[0]) | {"schema_version": 99}).encode()
+    workspace.store.manifests.replace(ID, newer, if_match=stored[1])
     workspace.endpoint.reset()
     for attempt in (retake(narration_id="four", chunks=[1]), narrated(f"{FOUR}\n{OTHERWISE}\n")):
         with pytest.raises(StoreRefused, match="schema version 99"):
