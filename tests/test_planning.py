@@ -265,6 +265,7 @@ def test_clips_side_by_side_are_chained_only_by_their_context(store: Store) -> N
     text = f"{SENTENCES}\n\n{OTHER_SENTENCE}"
     free = plan(store, text)
     assert [len(chain) for chain in free.missing_chains] == [1] * len(free.chunks)
-    chained = plan(store, text, higgs(continuity=True))
+    chained = plan(store, text, higgs(continuity=True, chunk_characters=150))
+    assert len(chained.chunks) > 3
     assert [len(chain) for chain in chained.missing_chains] == [len(chained.chunks) - 1, 1]
     assert chained.missing_chains[0] == list(chained.chunks[:-1])
