@@ -10,7 +10,8 @@ RunPod: `recording_endpoint`, `local_apis`, `local_processes` and `job_queue` fo
 `fake_runpod` (its job API without a server), `runpod_account` (its management API), `worker`.
 Faults: `http_proxy`, `proxy_actions` and `http_exchange` for whole narrations, `faulty_http` for the
 store, `loopback_server` below HTTP, `downloads` for files from the internet. Time: `clocks`.
-Speech and scripts: `audio` (with `espeak_program`), `audio_files`, `voices`, `scripts`, `plans`.
+Speech and scripts: `audio` (with `espeak_program`), `audio_files`, `voices`, `scripts`, `plans`,
+`deployed_scripts`.
 Models: `engines`, `tiny_higgs`, `tiny_codec`, `published_checkpoints`, `higgs_oracle` (transformers'
 own answers), `hub` (a model hub).
 """
