@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 .PHONY: demo test check audit clean
 
 demo: $(VENV)/.pipeline
-	$(BIN)/narrate run examples/explainer.md
+	@echo "Narrating examples/explainer.md with the draft voice"
+	@$(BIN)/narrate run examples/explainer.md
 
 test: $(VENV)/.development
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder  # most of them wait for servers
@@ -25,12 +26,13 @@ clean:
 	rm -rf $(VENV) build *.egg-info
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.pipeline: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
-	touch $@
+	@$(BIN)/python infra/install.py .
+	@touch $@
 
 $(VENV)/.development: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,worker]"
-	touch $@ $(VENV)/.pipeline
+	@$(BIN)/python infra/install.py ".[dev,worker]"
+	@touch $@ $(VENV)/.pipeline
