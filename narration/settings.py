@@ -15,6 +15,9 @@ LoudnessPreset = Literal["video", "podcast", "audiobook"]
 
 RUNPOD_URL = "https://api.runpod.ai/v2"
 
+ASK_FOR_DRAFT = "ask for the draft voice: `--engine draft`, or engine=draft in a deployment"
+"""The remedy that the command line and the deployments share, each in its own words."""
+
 ASSUMED_SPEED = 10.0
 """Seconds of speech per GPU second, assumed until `NARRATION_SPEED` states a measured one."""
 
@@ -109,7 +112,7 @@ class Settings(BaseSettings):
         if self.store.startswith("s3:"):
             raise SettingsError(
                 "no endpoint is configured for a store in S3",
-                remedy="set RUNPOD_HIGGS_ENDPOINT_ID and RUNPOD_API_KEY, or engine=draft for the draft voice",
+                remedy=f"set RUNPOD_HIGGS_ENDPOINT_ID and RUNPOD_API_KEY, or {ASK_FOR_DRAFT}",
             )
         return "draft"
 
@@ -120,7 +123,7 @@ class Settings(BaseSettings):
         if self.model is not None and self.model.startswith("draft/"):
             raise SettingsError(
                 f"NARRATION_MODEL is a model of the draft engine ({self.model}), and the engine is higgs",
-                remedy="set it to the worker's model id, or set engine=draft",
+                remedy=f"set it to the worker's model id, or {ASK_FOR_DRAFT}",
             )
         if self.model is not None:
             return self.model

@@ -22,7 +22,7 @@ from narration.endpoint.polling import LAST_POLL_SECONDS, Deadline, JobPoller, O
 from narration.endpoint.rate_limiter import RateLimiter
 from narration.endpoint.retrying import TransientFailure, retry
 from narration.errors import EndpointError, JobLost, SettingsError
-from narration.settings import RUNPOD_URL, Settings
+from narration.settings import ASK_FOR_DRAFT, RUNPOD_URL, Settings
 
 
 class Endpoint:
@@ -232,7 +232,7 @@ def open_endpoint(settings: Settings) -> Endpoint:
         )
     if settings.endpoint_id is None:
         raise SettingsError(
-            "RUNPOD_HIGGS_ENDPOINT_ID is not set", remedy="set it to the endpoint's id, or say engine=draft"
+            "RUNPOD_HIGGS_ENDPOINT_ID is not set", remedy=f"set it to the endpoint's id, or {ASK_FOR_DRAFT}"
         )
     if settings.runpod_api_key is None:
         raise SettingsError("RUNPOD_API_KEY is not set", remedy="set a key that may use this endpoint")

@@ -7,7 +7,7 @@ import re
 import unicodedata
 
 from narration.errors import SettingsError
-from narration.settings import EngineName
+from narration.settings import ASK_FOR_DRAFT, EngineName
 
 DRAFT_SUFFIX = "-draft"
 
@@ -37,6 +37,6 @@ def published_id(narration_id: str, engine: EngineName) -> str:
     if narration_id.endswith(DRAFT_SUFFIX):
         raise SettingsError(
             f"the id {narration_id!r} is reserved for a draft",
-            remedy=f"leave {DRAFT_SUFFIX!r} out, or set engine=draft",
+            remedy=f"leave {DRAFT_SUFFIX!r} out, or {ASK_FOR_DRAFT}",
         )
     return narration_id
