@@ -6,6 +6,7 @@ NarrationError
 │   ├── ScriptError           the script's bytes or words
 │   ├── VoiceError            the voice's sample, transcript or name
 │   ├── SettingsError         a setting, an id, a flag, or two that contradict each other
+│   │   └── PrefectUnavailable the Prefect server that is set cannot be used
 │   └── BudgetError           the price exceeds what was allowed
 ├── StoreError                the store; `retryable` by instance
 │   ├── StoreUnavailable      an outage: try again
@@ -84,6 +85,10 @@ class VoiceError(InputError):
 
 class SettingsError(InputError):
     """A setting, an id or a flag is missing, malformed or contradicts another."""
+
+
+class PrefectUnavailable(SettingsError):
+    """The Prefect server that is set does not answer, or not as one."""
 
 
 class BudgetError(InputError):

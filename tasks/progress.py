@@ -19,10 +19,21 @@ SECONDS_BETWEEN_REPORTS = 0.5  # to the terminal; each goes through all chunks, 
 
 
 def show_step(step: str, plan: Plan, state: RunState) -> None:
-    """Report the step that a run is at and the counts of its chunks."""
+    """Report the step that a run is at, with the counts of its chunks and its seconds of speech."""
     synthesized, cached, failed = state.counts(plan)
     cached -= state.waiting(plan)
-    report_progress(Progress(step, len(plan.chunks), cached, synthesized, failed, state.budget.spent))
+    spent = state.budget.spent
+    stored, expected = _speech_seconds(plan, state)
+    report_progress(Progress(step, len(plan.chunks), cached, synthesized, failed, spent, stored, expected))
+
+
+def _speech_seconds(plan: Plan, state: RunState) -> tuple[float, float]:
+    """Seconds of speech that are stored, and of the whole narration, with the plan's estimate of the rest."""
+    clips = state.clips(plan)
+    stored = sum(clips[entry.digest].seconds for entry in plan.chunks if entry.digest in clips)
+    characters = sum(len(entry.text) for entry in plan.chunks)
+    missing = sum(len(entry.text) for entry in plan.chunks if entry.digest not in clips)
+    return stored, stored + plan.estimate.speech_seconds * missing / characters
 
 
 @asynccontextmanager

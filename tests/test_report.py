@@ -80,6 +80,28 @@ async def test_a_terminal_gets_the_progress_at_the_beginning_and_the_end(
     assert shown[0]["progress"] == 0.0
 
 
+async def test_the_progress_has_the_seconds_of_speech_so_far(
+    tmp_path: Path, shown: list[dict[str, Any]]
+) -> None:
+    """Measured where a clip is stored, estimated for what is missing: in the end they are one."""
+    plan, state = plan_of(tmp_path, range(1, 4)), new_state()
+    reports: list[Progress] = []
+    with on_progress(reports.append):
+        progress.show_step("plan", plan, state)
+        synthesize(state, plan, 1)
+        progress.show_step("synthesize", plan, state)
+        for index in (2, 3):
+            synthesize(state, plan, index)
+        progress.show_step("master", plan, state)
+    assert [each.speech_seconds for each in reports] == [0.0, 1.0, 3.0]
+    assert [each.expected_seconds for each in reports] == [
+        pytest.approx(plan.estimate.speech_seconds),
+        pytest.approx(1.0 + plan.estimate.speech_seconds * 2 / 3, rel=0.01),
+        3.0,
+    ]
+    assert not shown
+
+
 async def test_the_number_of_reports_does_not_grow_with_the_clips(
     tmp_path: Path, shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The step of a run, and how many of its chunks are done; `spent` in USD."""
+    """The step of a run: how many of its chunks are done, seconds of speech, and money.
+
+    `speech_seconds` are of the clips that are stored; `expected_seconds` are of the whole narration,
+    with the plan's estimate for what is missing. `spent` in USD.
+    """
 
     step: str  # plan, synthesize, master, publish
     total: int = 0
@@ -18,6 +22,8 @@ class Progress:
     synthesized: int = 0
     failed: int = 0
     spent: float = 0.0
+    speech_seconds: float = 0.0
+    expected_seconds: float = 0.0
 
     @property
     def percent(self) -> float:
