@@ -40,7 +40,7 @@ IN_WORKER_IMAGE: dict[str, set[str]] = {
 }
 """The modules of narration that the worker's image copies, and the libraries that each may import."""
 STAND_IN = "infra.local_runpod"
-STARTS_STAND_IN = "flows.cli.main"
+STARTS_STAND_IN = "flows.cli.local_endpoint"
 
 DOORS: dict[str, tuple[str, ...]] = {
     "pysbd": ("narration.chunking.sentences",),
@@ -58,7 +58,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "prefect": ("flows", "tasks", "infra"),
     "espeakng_loader": ("gpu_worker",),
     "filelock": ("narration.store.lock",),
-    "rich": ("flows.cli.terminal",),
+    "rich": ("flows.cli.terminal", "flows.cli.progress_display"),
+    "cyclopts": ("flows.cli.main", "flows.cli.arguments", "flows.cli.commands"),
     "markdown_it": ("narration.script.markdown", "narration.script.footnotes"),
     "pydantic_settings": ("narration.settings", "gpu_worker.settings"),
 }

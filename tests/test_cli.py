@@ -1,23 +1,24 @@
-"""The command line: what it loads, what it refuses, what it prints."""
+"""The command line: what it loads, what it refuses, its help and its exit statuses."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from cyclopts import App
 from support.audio import RATE, silence, speak
+from support.reports import unfinished_report
 
-from flows.cli import flow_run, main, terminal
-from narration.errors import ChunksFailed, MasteringError, NarrationError
-from narration.synthesis.report import RunReport
+from flows.cli import main, reported_run
+from narration.errors import ChunksFailed, MasteringError
 
-SAID = "This is what the sample says, word for word, and nothing else is to be heard in it."
+TRANSCRIPT = "This is what the sample says, word for word, and nothing else is to be heard in it."
 SCRIPT = "# Title\n\nOne paragraph that says something.\n\nAnother paragraph that says more.\n"
 
 
@@ -56,12 +57,12 @@ def test_the_price_is_shown_with_its_inputs(
     monkeypatch.setenv("NARRATION_PRICE_PER_SECOND", "0.001")
     assert main.main(["plan", str(script)]) == 2  # no voice to plan with
     assert "voice" in capsys.readouterr().err
-    soundfile.write("sample.wav", np.concatenate([speak(SAID), silence(0.3)]), RATE)
-    assert main.main(["voice", "add", "default", "--sample", "sample.wav", "--transcript", SAID]) == 0
+    soundfile.write("sample.wav", np.concatenate([speak(TRANSCRIPT), silence(0.3)]), RATE)
+    assert main.main(["voice", "add", "default", "--sample", "sample.wav", "--transcript", TRANSCRIPT]) == 0
     assert main.main(["plan", str(script)]) == 0
-    told = capsys.readouterr().out
-    assert "at 10 seconds of speech per GPU second (assumed)" in told
-    assert "at $0.001 a GPU second" in told
+    printed = capsys.readouterr().out
+    assert "at 10 seconds of speech per GPU second (assumed)" in printed
+    assert "at $0.001 a GPU second" in printed
     monkeypatch.setenv("NARRATION_SPEED", "25")
     assert main.main(["plan", str(script)]) == 0
     assert "at 25 seconds of speech per GPU second (measured)" in capsys.readouterr().out
@@ -78,18 +79,28 @@ def test_a_plan_has_the_fields_that_programs_rely_on(
     assert main.main(["plan", str(script)]) == 0
     assert "draft voice" in capsys.readouterr().out
     assert main.main(["plan", str(script), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert set(told) == {"narration_id", "model", "voice", "chunks", "totals"}
-    assert [chunk["index"] for chunk in told["chunks"]] == [1, 2]
+    plan = json.loads(capsys.readouterr().out)
+    assert set(plan) == {"narration_id", "model", "voice", "chunks", "totals"}
+    assert [chunk["index"] for chunk in plan["chunks"]] == [1, 2]
     fields = {"index", "text", "characters", "digest", "cached", "boundary"}
-    assert all(set(chunk) == fields for chunk in told["chunks"])
+    assert all(set(chunk) == fields for chunk in plan["chunks"])
     figures = {"chunks", "cached", "characters", "speech_seconds", "gpu_seconds", "price"}
-    assert set(told["totals"]) >= figures
-    assert (told["totals"]["chunks"], told["totals"]["price"]) == (2, 0)
+    assert set(plan["totals"]) >= figures
+    assert (plan["totals"]["chunks"], plan["totals"]["price"]) == (2, 0)
+
+
+def test_a_summary_leaves_the_chunks_out(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The totals alone, for a person and in JSON."""
+    assert main.main(["plan", str(script), "--summary"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("my-script-draft: 2 chunks, 0 cached")
+    assert [line.split()[0] for line in lines[1:]] == ["speech", "price"]
+    assert main.main(["plan", str(script), "--summary", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"narration_id", "model", "voice", "totals"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "named"),
     [
         (["retake", "intro", "1", "--text", "nonsense"], "CHUNK=TEXT"),
         (["retake", "intro", "1", "--text", "1=   "], "CHUNK=TEXT"),
@@ -105,22 +116,32 @@ def test_a_plan_has_the_fields_that_programs_rely_on(
         (["plan", "nothing.md"], "nothing.md"),
         (["voice", "add", "me", "--sample", "nothing.wav", "--transcript", "Words."], "nothing.wav"),
         (["voice", "check", "me"], "me"),
+        (["plan", "my script.md", "--no-json"], "--no-json"),
+        (["plan", "my script.md", "other.md"], "other.md"),
+        (["plan"], "SCRIPT"),
+        (["plam"], '"plan"'),
     ],
 )
 @pytest.mark.usefixtures("script")
 def test_what_cannot_be_used_is_named(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit status 2 with the cause; argparse's own refusals have the same status."""
-    try:
-        status = main.main(arguments)
-    except SystemExit as refused:
-        status = int(str(refused.code))
-    assert status == 2
-    assert told in capsys.readouterr().err
+    """Exit status 2 with the cause; words that the parser refuses have the same status."""
+    assert main.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert named in printed.err
+    assert not printed.out
 
 
-def test_a_setting_that_is_none_is_named_as_it_is_set(
+def test_of_an_option_given_twice_the_last_holds(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An alias in a shell can be overruled; `--text` alone adds up."""
+    assert main.main(["plan", str(script), "--id", "one", "--json", "--id", "two"]) == 0
+    assert json.loads(capsys.readouterr().out)["narration_id"] == "two-draft"
+    assert main.main(["retake", "intro", "1", "--text", "1=Words.", "--text", "nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_an_invalid_setting_is_named_by_its_variable(
     script: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The person reads the variable's name, not the field's."""
@@ -129,32 +150,79 @@ def test_a_setting_that_is_none_is_named_as_it_is_set(
     assert "NARRATION_CONCURRENCY" in capsys.readouterr().err
 
 
+def test_a_missing_endpoint_names_the_option_for_drafts(capsys: pytest.CaptureFixture[str]) -> None:
+    """At a terminal the draft voice is asked for by `--engine draft`."""
+    assert main.main(["doctor", "--engine", "higgs"]) == 2
+    assert "`--engine draft`" in capsys.readouterr().out
+
+
+def commands_of(app: App, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command, groups of commands included."""
+    yield words
+    for name in app:
+        if not name.startswith("-"):
+            yield from commands_of(app[name], (*words, name))
+
+
+@pytest.mark.parametrize("words", list(commands_of(main.app)), ids=lambda words: " ".join(words) or "narrate")
+def test_every_command_has_a_help_with_examples(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stdout, with status 0; the examples are whole commands."""
+    assert main.main([*words, "--help"]) == 0
+    printed = capsys.readouterr()
+    assert f"Usage: {' '.join(['narrate', *words])}" in printed.out
+    examples = printed.out.split("Examples:\n")[1].splitlines()
+    assert examples
+    assert all(line.startswith("  narrate ") for line in examples)
+    assert not printed.err
+
+
+@pytest.mark.parametrize("words", [[], ["voice"]])
+def test_a_command_that_lacks_its_command_shows_its_help(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`narrate` alone is a question, and ends as a help does."""
+    assert main.main(words) == 0
+    bare = capsys.readouterr()
+    assert main.main([*words, "--help"]) == 0
+    assert bare == capsys.readouterr()
+
+
+def test_the_version_is_the_installed_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints one line."""
+    from importlib.metadata import version
+
+    assert main.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"narrate {version('narration-pipeline')}\n"
+
+
 @pytest.mark.parametrize("store", ["here", "my script.md"])
 def test_doctor_names_everything_that_is_wrong_at_once(
     script: Path, store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line for each thing a run needs, with what to do about those that are wrong; the same in JSON."""
     monkeypatch.setenv("NARRATION_FFMPEG", "/nowhere/ffmpeg")
-    asked = ["doctor", "--engine", "higgs", "--store", store]
-    assert main.main(asked) == 2
+    words = ["doctor", "--engine", "higgs", "--store", store]
+    assert main.main(words) == 2
     lines = capsys.readouterr().out.splitlines()
-    found = {line.split()[1]: line for line in lines}
-    assert "RUNPOD_HIGGS_ENDPOINT_ID" in found["endpoint"]
-    assert "None" not in found["endpoint"]
-    assert "NARRATION_MODEL" in found["model"]
-    assert "NARRATION_FFMPEG" in found["ffmpeg"]
+    findings = {line.split()[1]: line for line in lines}
+    assert "RUNPOD_HIGGS_ENDPOINT_ID" in findings["endpoint"]
+    assert "None" not in findings["endpoint"]
+    assert "NARRATION_MODEL" in findings["model"]
+    assert "NARRATION_FFMPEG" in findings["ffmpeg"]
     if store == script.name:
-        assert found["store"].startswith("wrong")
+        assert findings["store"].startswith("wrong")
     else:
-        assert found["store"].startswith("ok")
-        assert "narrate voice add default" in found["voice"]
-    assert main.main([*asked, "--json"]) == 2
-    told = json.loads(capsys.readouterr().out)
-    assert told["ok"] is False
-    assert [finding["name"] for finding in told["findings"]] == list(found)
+        assert findings["store"].startswith("ok")
+        assert "narrate voice add default" in findings["voice"]
+    assert main.main([*words, "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False
+    assert [finding["name"] for finding in report["findings"]] == list(findings)
 
 
-def test_doctor_is_content_with_a_laptop_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_finds_nothing_wrong_where_nothing_is_configured(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing configured is nothing wrong: drafts are spoken here."""
     assert main.main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -175,82 +243,18 @@ def test_a_key_in_the_environment_is_never_printed(
     assert "SECRET" not in printed.out + printed.err
 
 
-@pytest.mark.parametrize("grouped", [False, True])
-def test_being_terminated_is_being_stopped(grouped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM, which Prefect raises wherever the run is, ends like Ctrl-C and not in a traceback."""
-    from prefect.exceptions import TerminationSignal
-
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    signal = TerminationSignal(signal=15)
-
-    async def flow() -> dict[str, Any]:
-        raise BaseExceptionGroup("tasks", [signal]) if grouped else signal
-
-    with pytest.raises(KeyboardInterrupt):
-        flow_run.run_flow(flow)
-
-
-def test_tables_align_their_columns() -> None:
-    """Numbers to the right, words to the left, no trailing spaces."""
-    drawn = terminal.table([("a", "number"), ("longer", "1")], right=(1,))
-    assert drawn == "a       number\nlonger       1"
-
-
-FORGERY = "\x1b[2J\x9b1m\u202e\r\n  narration all is well"
-
-
-def test_nothing_that_a_store_or_a_script_holds_commands_the_terminal(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Other words for a chunk and a voice's transcript neither move the cursor nor forge a line."""
-    report = unfinished({2: FORGERY}).model_copy(update={"dropped": (FORGERY,), "notes": (FORGERY,)})
-    drawn = terminal.table([("voice", "transcript"), ("me", FORGERY)])
-    terminal.result(f"{drawn}\n{terminal.describe_run(report)}")
-    terminal.say(f"narrate: \x1b]0;title\x07{drawn}")
-    terminal.result_json({"text": FORGERY})
-    printed = capsys.readouterr()
-    lines = (printed.out + printed.err).splitlines()
-    assert all(line.isprintable() for line in lines)
-    assert not any(line.startswith("  narration all") for line in lines)
-    assert json.loads(printed.out.splitlines()[-1]) == {"text": FORGERY}
-
-
-def test_a_files_name_forges_no_line_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """An error is one line, whatever it quotes."""
-    assert main.main(["run", f"{FORGERY}.md"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert NarrationError(FORGERY, remedy=FORGERY).message.isprintable()
-    assert str(NarrationError(FORGERY, remedy=FORGERY)).isprintable()
-
-
-def unfinished(failures: dict[int, str]) -> RunReport:
-    """The report of a run of nine chunks, some of which failed."""
-    return RunReport(
-        narration_id="long",
-        manifest=None,
-        files={},
-        duration=None,
-        chunks=9,
-        synthesized=9 - len(failures),
-        cached=0,
-        failed=len(failures),
-        failures=failures,
-        engine="higgs",
-    )
-
-
-def test_failed_chunks_are_status_1_with_the_way_on(
+def test_failed_chunks_give_status_1_and_what_to_do_next(
     script: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What failed after the first clip is not bad input: the report is printed, and what to do next."""
     monkeypatch.setenv("NARRATION_ENGINE", "draft")
     monkeypatch.setenv("NARRATION_RUNPOD_URL", "http://127.0.0.1:9/v2")
-    report = unfinished({2: "silent"}).model_dump(mode="json")
+    report = unfinished_report({2: "silent"}).model_dump(mode="json")
 
-    def fail(_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ChunksFailed("1 of 9", failures={2: "silent"}, report=report, remedy="start it again")
 
-    monkeypatch.setattr(main, "run_flow", fail)
+    monkeypatch.setattr(reported_run, "run_flow", fail)
     assert main.main(["run", str(script), "--json"]) == 1
     printed = capsys.readouterr()
     assert json.loads(printed.out)["failures"] == {"2": "silent"}
@@ -265,27 +269,10 @@ def test_an_error_is_bad_input_only_while_nothing_was_stored(
     monkeypatch.setenv("NARRATION_ENGINE", "draft")
     monkeypatch.setenv("NARRATION_RUNPOD_URL", "http://127.0.0.1:9/v2")
 
-    def fail(_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         error = MasteringError("ffmpeg ended")
         error.clips_stored = stored
         raise error
 
-    monkeypatch.setattr(main, "run_flow", fail)
+    monkeypatch.setattr(reported_run, "run_flow", fail)
     assert main.main(["run", str(script)]) == status
-
-
-def test_chunks_that_failed_for_one_reason_share_its_line() -> None:
-    """A full disk is said once, and not for each of a thousand chunks."""
-    failures = dict.fromkeys([3, 5, 6, 7, 9], "no room left") | {4: "silent"}
-    report = unfinished(failures)
-    assert terminal.describe_run(report).splitlines()[1:] == [
-        "  chunks 3, 5 to 7, 9: no room left",
-        "  chunk 4: silent",
-    ]
-    many = report.model_copy(update={"failures": {index: f"reason {index}" for index in range(1, 31)}})
-    assert terminal.describe_run(many).splitlines()[-1] == "  and 10 more reasons"
-
-
-def test_clocks_show_hours_only_where_there_are_any() -> None:
-    """Five minutes and ten hours read at a glance."""
-    assert (terminal.clock(354), terminal.clock(36_000)) == ("5:54", "10:00:00")

@@ -1,119 +1,93 @@
-"""The words that the command `narrate` takes."""
+"""What commands share: the types of their options and arguments, with help and checks; examples."""
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter, Token
+
+from narration.settings import EngineName
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments of one command; `command` is its name, such as `run` or `voice add`."""
-    return _parser().parse_args(arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="narrate", description="Narration scripts to finished narrations in a cloned voice."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", help="narrate a script: synthesize what is missing, master, publish")
-    _script_arguments(run)
-    _cost_argument(run)
-    run.set_defaults(command="run")
-
-    plan = commands.add_parser("plan", help="show what a run would synthesize and cost")
-    _script_arguments(plan)
-    plan.set_defaults(command="plan")
-
-    retake = commands.add_parser("retake", help="speak some chunks of a narration again")
-    retake.add_argument("id", help="the narration's id")
-    retake.add_argument("chunks", type=_number, nargs="+", metavar="CHUNK", help="chunk numbers, from 1")
-    retake.add_argument("--seed", type=_seed, help="seed of the new takes; default: derived from the take")
-    retake.add_argument(
-        "--text", action="append", default=[], metavar="CHUNK=TEXT", help="other words for a chunk"
-    )
-    retake.add_argument("--take", type=_number, metavar="N", help="go back to take N instead of making one")
-    _cost_argument(retake)
-    _common_arguments(retake)
-    retake.set_defaults(command="retake")
-
-    review = commands.add_parser("review", help="make the review page again, with new links")
-    review.add_argument("id", help="the narration's id")
-    _store_argument(review)
-    review.set_defaults(command="review")
-
-    voice = commands.add_parser("voice", help="add, list and check voices").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
-    add = voice.add_parser("add", help="import a voice into the store")
-    add.add_argument("name")
-    add.add_argument("--sample", required=True, metavar="FILE_OR_URL", help="1 to 30 s of clean speech")
-    add.add_argument(
-        "--transcript", required=True, metavar="FILE_OR_TEXT", help="exactly what the sample says"
-    )
-    add.add_argument("--replace", action="store_true", help="replace a voice of that name")
-    _store_argument(add)
-    add.set_defaults(command="voice add")
-    listing = voice.add_parser("list", help="list the store's voices")
-    _store_argument(listing)
-    listing.set_defaults(command="voice list")
-    check = voice.add_parser("check", help="check a voice's sample again")
-    check.add_argument("name")
-    _store_argument(check)
-    check.set_defaults(command="voice check")
-
-    doctor = commands.add_parser("doctor", help="check store, ffmpeg, endpoint and voice")
-    _common_arguments(doctor)
-    doctor.add_argument("--voice", metavar="NAME")
-    doctor.set_defaults(command="doctor")
-    return parser
-
-
-def _store_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", metavar="URL", help="a folder or s3://bucket/prefix")
-
-
-def _cost_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-cost", type=_usd, metavar="USD", help="refuse to start, or go on, beyond this")
-
-
-def _common_arguments(parser: argparse.ArgumentParser) -> None:
-    _store_argument(parser)
-    parser.add_argument(
-        "--engine", choices=["draft", "higgs"], help="default: higgs with an endpoint, else draft"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object on stdout, and nothing else"
-    )
-
-
-def _script_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("script", metavar="SCRIPT", type=Path, help="a text or Markdown file")
-    parser.add_argument("--id", help="the narration's id; default: made of the file's name")
-    parser.add_argument("--voice", metavar="NAME", help="default: the voice named `default`")
-    _common_arguments(parser)
-
-
-def _usd(text: str) -> float:
+def _usd(_: object, tokens: Sequence[Token]) -> float:
+    text = tokens[0].value
     try:
         amount = float(text)
     except ValueError:
         amount = 0.0
     if not 0 < amount < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of USD above 0")
+        raise ValueError(f"{text!r} is not an amount of USD above 0")
     return amount
 
 
-def _number(text: str) -> int:
+def _from_one(_: object, tokens: Sequence[Token]) -> int:
+    text = tokens[0].value
     if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+        raise ValueError(f"{text!r} is not a number from 1")
     return int(text)
 
 
-def _seed(text: str) -> int:
+def _from_zero(_: object, tokens: Sequence[Token]) -> int:
+    text = tokens[0].value
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+        raise ValueError(f"{text!r} is not a whole number from 0")
     return int(text)
+
+
+ScriptFile = Annotated[Path, Parameter(name="SCRIPT", help="A text or Markdown file.")]
+NarrationId = Annotated[str, Parameter(name="ID", help="The narration's id.")]
+ChunkNumber = Annotated[
+    int, Parameter(name="CHUNK", required=True, converter=_from_one, help="Chunk numbers, from 1.")
+]
+VoiceName = Annotated[str, Parameter(name="NAME", help="The voice's name.")]
+
+NewId = Annotated[
+    str | None,
+    Parameter(name="--id", metavar="ID", help="The narration's id; made of the file's name if not given."),
+]
+VoiceOption = Annotated[
+    str | None, Parameter(name="--voice", metavar="NAME", help="The voice; `default` if not given.")
+]
+StoreOption = Annotated[
+    str | None, Parameter(name="--store", metavar="URL", help="A folder or s3://bucket/prefix.")
+]
+EngineOption = Annotated[
+    EngineName | None,
+    Parameter(name="--engine", help="If not given: higgs where an endpoint is configured, else draft."),
+]
+MaxCost = Annotated[
+    float | None,
+    Parameter(
+        name="--max-cost", metavar="USD", converter=_usd, help="Do not start, or go on, beyond this price."
+    ),
+]
+Seed = Annotated[
+    int | None,
+    Parameter(
+        name="--seed",
+        metavar="N",
+        converter=_from_zero,
+        help="Seed of the new takes; derived from the take if not given.",
+    ),
+]
+Take = Annotated[
+    int | None,
+    Parameter(
+        name="--take", metavar="N", converter=_from_one, help="Go back to take N instead of making one."
+    ),
+]
+NewTexts = Annotated[
+    list[str] | None,
+    Parameter(name="--text", metavar="CHUNK=TEXT", help="Other words for a chunk; may be repeated."),
+]
+Json = Annotated[
+    bool, Parameter(name="--json", help="Print one JSON object on stdout, and nothing else there.")
+]
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: whole commands to copy."""
+    return "\n".join(["Examples:", *(f"  {command}" for command in commands)])
