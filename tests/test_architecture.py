@@ -60,6 +60,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "filelock": ("narration.store.lock",),
     "rich": ("flows.cli.terminal", "flows.cli.progress_display"),
     "cyclopts": ("flows.cli.main", "flows.cli.arguments", "flows.cli.commands"),
+    "regex": ("narration.rendering.caption_lines",),
     "markdown_it": ("narration.script.markdown", "narration.script.footnotes"),
     "pydantic_settings": ("narration.settings", "gpu_worker.settings"),
 }

@@ -195,11 +195,14 @@ def test_wrapping_loses_nothing(sentence: str) -> None:
         ("\u1112\u1161\u11ab\u1100\u1173\u11af", ["\u1112\u1161\u11ab", "\u1100\u1173\u11af"]),
         ("कि", ["कि"]),
         ("❤️!", ["❤️", "!"]),
+        ("น้ำ", ["น้ำ"]),
+        ("क्षि", ["क्षि"]),
+        ("မာ", ["မာ"]),
     ],
 )
 def test_characters_are_kept_as_readers_see_them(text: str, clusters: list[str]) -> None:
-    """Marks, skin tones, joined emoji, flags and Hangul syllables stay in one piece."""
-    assert list(graphemes(text)) == clusters
+    """Marks, vowel signs, skin tones, joined emoji, flags and Hangul syllables stay in one piece."""
+    assert graphemes(text) == clusters
 
 
 def test_lines_are_even_and_break_where_clauses_end() -> None:

@@ -185,3 +185,13 @@ def test_a_part_is_filled_to_the_limit_and_not_beyond() -> None:
     for mark in "—。，：":
         assert len(split_long("a" * 100 + mark + "b" * 70, limit=100, least=20)[0]) == 100
         assert len(split_long("a" * 99 + mark + "b" * 70, limit=100, least=20)[0]) == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "lengths"),
+    [("จำเป็นต้องดื่มน้ำ", [84, 83, 84, 69, 20]), ("ဉာဏ်နှင့်ကျင့်", [81, 84, 84, 31])],
+    ids=["Thai", "Burmese"],
+)
+def test_a_word_over_the_limit_is_cut_where_stored_clips_were(text: str, lengths: list[int]) -> None:
+    """Scripts without spaces keep the cuts of version 0.1.0: another cut would be another digest."""
+    assert [len(part) for part in split_long(text * 20, limit=84, least=20)] == lengths

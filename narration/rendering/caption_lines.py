@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
+import regex
+
 LINE_WIDTH = 42  # columns, as `width` counts them
 MAX_LINES = 2
 
-_JOINER = "\u200d"
-_MODIFIERS = range(0x1F3FB, 0x1F400)  # skin tones
-_REGIONAL = range(0x1F1E6, 0x1F200)  # two make a flag
-_TAGS = range(0xE0020, 0xE0080)
-_HANGUL_INNER = range(0x1160, 0x1200)  # vowels and finals that join the consonant before
+_GRAPHEME = regex.compile(r"\X\p{M}*")
+"""A grapheme cluster (UAX #29), with the vowel signs of Burmese that the standard leaves out of it."""
+
 _CLOSING = frozenset(",.;:!?)]}»”’…、。，．！？；：」』）】〉》ー々")  # noqa: RUF001  never begin a line
 _CLAUSE_ENDS = frozenset(",.;:!?)…—–、。，！？；：")  # noqa: RUF001  a line ends best after these
 
@@ -43,19 +43,9 @@ def caption_blocks(sentence: str) -> tuple[tuple[str, ...], ...]:
     return tuple(_lines(row, first, last) for first, last in _blocks(row))
 
 
-def graphemes(text: str) -> Iterator[str]:
-    """User-perceived characters: a base with its marks, joined emoji, flags, Hangul syllables.
-
-    An approximation of UAX #29 by the standard library's tables.
-    """
-    cluster = ""
-    for character in text:
-        if cluster and not _extends(cluster, character):
-            yield cluster
-            cluster = ""
-        cluster += character
-    if cluster:
-        yield cluster
+def graphemes(text: str) -> list[str]:
+    """The characters of `text` as a reader sees them: a letter with its marks, a joined emoji, a flag."""
+    return _GRAPHEME.findall(text)
 
 
 def width(text: str) -> int:
@@ -69,18 +59,6 @@ def _cluster_width(cluster: str) -> int:
 
 def _is_wide(cluster: str) -> bool:
     return unicodedata.east_asian_width(cluster[0]) in "WF"
-
-
-def _extends(cluster: str, character: str) -> bool:
-    """Whether `character` belongs to the grapheme that `cluster` begins."""
-    code = ord(character)
-    if unicodedata.category(character) in ("Mn", "Me", "Mc") or character == _JOINER:
-        return True
-    if code in _MODIFIERS or code in _TAGS or code in _HANGUL_INNER:
-        return True
-    if code in _REGIONAL:
-        return len(cluster) == 1 and ord(cluster) in _REGIONAL
-    return cluster[-1] == _JOINER
 
 
 def _tokens(sentence: str) -> Iterator[_Token]:
