@@ -1,8 +1,7 @@
-"""Text from outside made harmless where a terminal, a log, Markdown or HTML is read."""
+"""Escaping of text from outside for terminals, logs and Markdown."""
 
 from __future__ import annotations
 
-import html
 import re
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|<>~$&]|(?<=[0-9])\.(?=\s|$))")  # 1. begins a list
@@ -22,8 +21,3 @@ def escape_markdown(text: str) -> str:
     But for an address that stands in it: some readers let it be followed, to just where it says.
     """
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
-
-
-def escape_html(text: str) -> str:
-    """`text` for an HTML element or a quoted attribute."""
-    return html.escape(text, quote=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -60,6 +61,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "filelock": ("narration.store.lock",),
     "rich": ("flows.cli.terminal", "flows.cli.progress_display"),
     "cyclopts": ("flows.cli.main", "flows.cli.arguments", "flows.cli.commands"),
+    "jinja2": ("narration.publishing.review",),
     "regex": ("narration.rendering.caption_lines",),
     "markdown_it": ("narration.script.markdown", "narration.script.footnotes"),
     "pydantic_settings": ("narration.settings", "gpu_worker.settings"),
@@ -191,3 +193,25 @@ def test_each_module_says_its_duty_first(module: str) -> None:
     docstring = ast.get_docstring(MODULES[module])
     assert docstring
     assert docstring.splitlines()[0].strip()
+
+
+def test_files_beside_the_modules_are_installed_with_them() -> None:
+    """Templates, schemas and tables that a module reads are named as package data."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    data = config["tool"]["setuptools"]["package-data"]
+    installed = {
+        path
+        for package, patterns in data.items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    beside = {
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
+    }
+    assert {path.name for path in beside - installed} == {
+        "README.md",
+        "requirements.txt",
+    }  # read by people and the image

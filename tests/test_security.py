@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from support.narrations import FOUR_CHUNKS, CliWorkspace
 
 from narration.contract import SynthesisRequest
 from narration.errors import NarrationError, ScriptError, SettingsError
-from narration.escaping import escape_html, escape_markdown
+from narration.escaping import escape_markdown
 from narration.planning.script_source import read_reference
 from narration.preflight import check_endpoint
 from narration.settings import read_settings
@@ -108,10 +109,10 @@ def test_hostile_markup_in_a_script_stays_text(cli: CliWorkspace) -> None:
     """The review page lets no word of a script become markup: of plain text, which leaves nothing out."""
     answer = cli.json("run", str(cli.write("hostile.txt", HOSTILE)))
     page = Path(answer["files"]["html"]).read_text(encoding="utf-8")
-    assert escape_html("<img src=x onerror=alert(1)>") in page
+    assert html.escape("<img src=x onerror=alert(1)>") in page
     assert "<img" not in page
     assert page.count("<script>") == 1  # the page's own
-    assert "javascript:" not in page.replace(escape_html("javascript:alert(1)"), "")
+    assert "javascript:" not in page.replace(html.escape("javascript:alert(1)"), "")
     assert "default-src 'none'" in page
 
 
@@ -140,7 +141,7 @@ def test_plain_text_renders_as_itself(text: str) -> None:
     from markdown_it import MarkdownIt
 
     rendered = MarkdownIt("commonmark").enable("table").render(escape_markdown(text))
-    assert rendered.strip() == f"<p>{escape_html(' '.join(text.split()))}</p>"
+    assert rendered.strip() == f"<p>{html.escape(' '.join(text.split()))}</p>"
 
 
 @pytest.mark.parametrize(
