@@ -9,7 +9,8 @@ import pytest
 from support.plans import FLAC, plan_of
 
 from narration.audio.quality import QualityFlag, QualityVerdict, Severity
-from narration.contract import SynthesisResult, attempt_seed
+from narration.clip_identity import attempt_seed
+from narration.contract import SynthesisResult
 from narration.endpoint import JobResult
 from narration.errors import (
     BadResult,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from narration.chunking import Chunk
-from narration.contract import FRAME_RATE, MAX_FRAME_CAP, MIN_FRAME_CAP, SynthesisRequest, digest
+from narration.clip_identity import digest
+from narration.contract import FRAME_RATE, MAX_FRAME_CAP, MIN_FRAME_CAP, SynthesisRequest
 from narration.errors import InputError
 from narration.manifest import TakeEntry, TakeHistory
 from narration.planning.plan import PlannedChunk

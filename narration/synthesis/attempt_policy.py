@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from narration.contract import attempt_seed
+from narration.clip_identity import attempt_seed
 from narration.errors import BadResult, BudgetError, EndpointError, NarrationError, QualityError
 from narration.planning import PlannedChunk
 from narration.synthesis.candidate import Attempt, Candidate, describe_faults
