@@ -180,7 +180,7 @@ class SynthesisResult(BaseModel):
 
 
 def parse_request(job_input: object) -> SynthesisRequest:
-    """The request in a job's input; raises `ContractError` (`invalid_input`), naming the first wrong field."""
+    """The request in a job's input; raises `ContractError` (`invalid_input`) naming the first wrong field."""
     if not isinstance(job_input, dict):
         kind = type(job_input).__name__
         raise ContractError(ErrorCode.INVALID_INPUT, f"input: expected an object, got {kind}")

@@ -1,4 +1,4 @@
-"""What of a Markdown script is spoken, left out or refused."""
+"""Markdown scripts: which text is spoken, which is left out, and which markup is refused."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ H, P, L = "heading", "paragraph", "item"
     ],
 )
 def test_markdown_is_spoken_by_its_rules(source: str, expected: list[tuple[str, int, str]]) -> None:
-    """Each kind of markup becomes speakable text or is left out as its table of rules says."""
+    """Each kind of markup is spoken or left out as the table in `narration.script.markdown` says."""
     for newline in ("\n", "\r\n"):
         found = markdown(source.replace("\n", newline)).paragraphs
         assert [(p.kind, p.level, p.text) for p in found] == expected
@@ -81,13 +81,15 @@ def test_markdown_is_spoken_by_its_rules(source: str, expected: list[tuple[str, 
         ("Text", None),
     ],
 )
-def test_the_title_is_the_front_matters_or_the_first_level_1_heading(source: str, title: str | None) -> None:
-    """The front matter's title wins, then the first level-1 heading; else there is none."""
+def test_the_title_is_that_of_the_front_matter_or_the_first_level_1_heading(
+    source: str, title: str | None
+) -> None:
+    """A title in the front matter comes before the first level-1 heading; without either there is none."""
     assert markdown(source).title == title
 
 
 def test_front_matter_is_not_spoken_and_prose_between_dashes_is() -> None:
-    """Only YAML at the very top is front matter; anything that is prose there is spoken."""
+    """Only keys and values at the very top are front matter; prose between dashes is spoken."""
     assert texts(markdown("---\ntitle: X\ndate: 2024-01-01\n---\nText")) == ["Text"]
     assert texts(markdown("---\n\n# One\n\n---\nTwo")) == ["One", "Two"]
     assert texts(markdown("---\nHello there, friend\n\n---\nText")) == ["Hello there, friend", "Text"]
@@ -115,8 +117,8 @@ def test_front_matter_is_not_spoken_and_prose_between_dashes_is() -> None:
         (">" * 60 + " deep", 1, "nested too deeply"),
     ],
 )
-def test_markup_that_would_swallow_text_is_refused_by_its_line(source: str, line: int, what: str) -> None:
-    """What Markdown drops in silence is refused, naming file and line, with a remedy."""
+def test_markup_that_would_drop_text_is_refused_with_its_line(source: str, line: int, what: str) -> None:
+    """Text that the parser would drop is a ScriptError with file, line and remedy."""
     error = read_or_refuse(source.encode(), "talk.md")
     assert isinstance(error, ScriptError)
     assert error.message.startswith(f"talk.md: line {line}: ")
@@ -125,7 +127,7 @@ def test_markup_that_would_swallow_text_is_refused_by_its_line(source: str, line
 
 
 def test_nesting_that_is_not_refused_loses_nothing() -> None:
-    """Quotes and lists are read down to the last level before the refusal."""
+    """Text in quotes and lists is read at every level that is not refused."""
     for depth in range(1, 60):
         for source in (">" * depth + " deep", "".join("  " * i + "- deep\n" for i in range(depth))):
             outcome = read_or_refuse(source.encode(), "talk.md")
@@ -187,7 +189,7 @@ _left_out = st.sampled_from(
 def test_markdown_loses_doubles_and_reorders_no_word(
     blocks: list[tuple[list[tuple[str, str]], str, str]],
 ) -> None:
-    """Words set in any mixture of markup come out once each and in order, and what is left out does not."""
+    """Words in any mixture of markup are spoken once and in order, and text that is left out is not."""
     words = [word for line, _, _ in blocks for word, _ in line]
     source = "\n".join(
         frame.format(" ".join(marked for _, marked in line)) + "\n" + silent for line, frame, silent in blocks

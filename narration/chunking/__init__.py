@@ -1,7 +1,9 @@
-"""A script's paragraphs as the chunks that are sent: whole sentences up to a limit.
+"""Cutting a script's paragraphs into chunks, the texts of synthesis requests: whole sentences up to a limit.
 
-`packing` is the way in and has the rules; `sentences` finds where sentences begin, `clauses`
-cuts those over the limit, `punctuation` knows the marks of many scripts.
+- `packing` makes the chunks, by the rules in its docstring.
+- `sentences` splits a paragraph into sentences, and `abbreviations` finds periods that end none.
+- `clauses` cuts a sentence that is longer than a chunk.
+- `punctuation` lists the marks of many scripts.
 """
 
 from narration.chunking.packing import (

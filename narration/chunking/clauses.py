@@ -1,4 +1,4 @@
-"""A sentence too long for one chunk, in parts: at a clause, else a word, else a character."""
+"""Cutting a sentence that is too long for one chunk: at a clause, else a word, else a character."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from narration.chunking.punctuation import (
 )
 
 _BREAKS = (
-    # A period after fewer letters is likelier an abbreviation's, or the sentence would have ended there.
+    # A period after fewer than four letters more likely ends an abbreviation.
     re.compile(rf"(?:(?<=[^\W\d_]{{4}})[.]|[!?{OTHER_STOPS}]){CLOSING}\s|[{WIDE_STOPS}]{CLOSING}"),
     re.compile(rf"[{COLONS}]{CLOSING}\s|[{WIDE_COLONS}]{CLOSING}|\s[-–—]+\s|—"),  # noqa: RUF001 - dashes
     re.compile(rf"[{COMMAS}]{CLOSING}\s|[{WIDE_COMMAS}]{CLOSING}|[)\]]\s"),
     re.compile(r"\s"),
 )
-"""Where a voice may pause, the best first: sentence ends, clauses, phrases, words."""
+"""Where a sentence may be cut, best first: after a sentence inside it, a clause, a phrase, a word."""
 
 _JOINER = "\u200d"
 _ATTACHED = re.compile("[\u200c\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
-"""Joiners, skin tones and flag tags: part of the character before them, like combining marks."""
+"""Joiners, skin tones and flag tags, which belong to the character before them like combining marks."""
 _FLAG_LETTER = re.compile("[\U0001f1e6-\U0001f1ff]")
 _LEADING_JAMO = re.compile("[\u1100-\u115f\ua960-\ua97c]")
 _FOLLOWING_JAMO = re.compile("[\u1160-\u11ff\ud7b0-\ud7fb]")
@@ -34,11 +34,11 @@ _VIRAMA = 9  # canonical combining class of the marks that fuse an Indic consona
 
 
 def split_long(sentence: str, *, limit: int, least: int) -> list[str]:
-    """`sentence` in parts of at most `limit` characters, without outer spaces, in order.
+    """The parts of `sentence` in order, each of at most `limit` characters, without outer spaces.
 
-    Parts are as long as they can be: at least a third of `limit` before a clause, and `least`
-    before a word, or that word is cut. Inside a word the cut falls between characters as a reader
-    sees them (grapheme clusters), unless one is over the limit.
+    Each part is as long as possible. It ends at a clause if it then has at least a third of `limit`,
+    else after a word if it has at least `least` characters, else inside a word, between grapheme
+    clusters (characters as a reader sees them) unless one cluster is over the limit.
     """
     parts: list[str] = []
     begin = 0
@@ -51,19 +51,19 @@ def split_long(sentence: str, *, limit: int, least: int) -> list[str]:
 
 
 def _cut(text: str, begin: int, limit: int, least: int) -> int:
-    """Where the part that begins at `begin` ends, a space after it included."""
+    """The offset at which the part that begins at `begin` ends, a space after it included."""
     last = min(begin + limit, len(text) - least)
-    for pause in _BREAKS:
-        shortest = least if pause is _BREAKS[-1] else limit // 3
-        found = (match.end() for match in pause.finditer(text, begin + shortest, last + 1))
-        ends = [end for end in found if end <= last or text[last].isspace()]
+    for pattern in _BREAKS:
+        shortest = least if pattern is _BREAKS[-1] else limit // 3
+        breaks = (match.end() for match in pattern.finditer(text, begin + shortest, last + 1))
+        ends = [end for end in breaks if end <= last or text[last].isspace()]
         if ends:
             return ends[-1]
     return _between_characters(text, begin, last)
 
 
 def _between_characters(text: str, begin: int, at: int) -> int:
-    """The last boundary between grapheme clusters in (begin, at]; `at` if there is none."""
+    """The last boundary between grapheme clusters after `begin` and up to `at`; `at` if there is none."""
     for boundary in range(at, begin, -1):
         if not _inside_cluster(text, begin, boundary):
             return boundary
@@ -71,7 +71,7 @@ def _between_characters(text: str, begin: int, at: int) -> int:
 
 
 def _inside_cluster(text: str, begin: int, at: int) -> bool:
-    """Whether `text[at - 1]` and `text[at]` are seen as one character; one begins at `begin`.
+    """Whether `text[at - 1]` and `text[at]` are in one grapheme cluster; a cluster begins at `begin`.
 
     An approximation of UAX #29, kept although `regex` knows the standard: the cut decides the texts
     of chunks and so their digests, and the standard cuts unspaced Thai and Burmese elsewhere.

@@ -1,20 +1,22 @@
-"""Chunks: what is sent to the voice at once, cut from a script so that speech reads naturally.
+"""Making chunks of a script's paragraphs: which sentences are spoken in one request.
 
-A chunk is whole sentences of one section, up to a limit. The rules:
+A chunk is one or more whole sentences of one section, up to a limit of characters. The rules:
 
-- A heading is a chunk of its own, so no chunk crosses one.
-- A heading, item or paragraph that ends without a mark at which the voice falls gets a period.
-- The limit is for text that is said as quickly as a European language is written: where that takes
-  two or three times as long (ideographs, columns of digits), it is a half or a third of it.
-- Sentences fill a chunk up to the limit, and start anew with each group of paragraphs, so an edit
-  touches no chunk outside its group. A paragraph is a group, but for two rules against chunks too
-  short to be spoken well: what is shorter than `SHORT` joins what follows it in its section, the
-  last what precedes it; and a list's items shorter than `SHORT` are one group.
-- A chunk shorter than `SHORT` borrows the last sentences of the chunk before it in its group.
-- A sentence over the limit is cut at the sentences quoted in it, then as `narration.chunking.clauses` does.
-- What holds no letter, mark, number or symbol is left out, unless it stands in a sentence.
+- A heading is a chunk of its own.
+- A heading, list item or paragraph that does not end in punctuation gets a period, so that the voice
+  falls at its end.
+- Text that takes longer to say than European languages do (ideographs, columns of digits) has a
+  lower limit: a half or a third, so that no chunk is much longer than 45 seconds.
+- Chunks begin anew with each group of paragraphs, so that an edit changes no chunk outside its group.
+  A group is one paragraph, except that text too short to be spoken well is joined: a paragraph
+  shorter than `SHORT` with the next one of its section, the section's last with the one before it,
+  and list items shorter than `SHORT` with each other.
+- Sentences fill a chunk up to the limit. A chunk shorter than `SHORT` takes the last sentences of the
+  chunk before it in its group.
+- A sentence over the limit is cut at the sentences quoted in it, then as `narration.chunking.clauses` says.
+- A sentence without a letter, mark, number or symbol is left out.
 
-Everything else of the script's paragraphs is in the chunks, once and in order.
+All other text of the paragraphs is in the chunks, once and in order.
 """
 
 from __future__ import annotations
@@ -33,22 +35,22 @@ from narration.script import Script
 from narration.script.paragraph import Paragraph, is_speakable, tidy
 from narration.speech_duration import expected_seconds
 
-DEFAULT_LIMIT = 500  # characters, about half a minute of speech
+DEFAULT_LIMIT = 500  # characters: about half a minute of speech
 MIN_LIMIT = 20
-MAX_LIMIT = 2_000  # what the contract's prompt holds
-SLOW_PACE = 0.09  # s a character, beyond which a text may not fill the limit: 45 s in 500 characters
+MAX_LIMIT = 2_000  # characters that a request's prompt may hold
+SLOW_PACE = 0.09  # s per character, 45 s in 500 characters; text slower than this has a lower limit
 SHORT = 40  # characters, under three seconds of speech; a quarter of the limit if that is less
 
 Boundary = Literal["sentence", "paragraph", "heading", "end"]
-"""What lies between a chunk and the next: "heading" if either is a heading, else "paragraph" where a
-paragraph or item begins, else "sentence" (also inside a sentence or heading cut in parts)."""
+"""What separates a chunk from the next one: "heading" if either is a heading, else "paragraph" if the
+next one begins a paragraph or item, else "sentence" (also inside a cut sentence); "end" after the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One request's text: `sentences` joined by single spaces. `index` counts from 1.
+    """The text of one synthesis request: `sentences` joined by single spaces. `index` counts from 1.
 
-    `boundary` is what follows the chunk, "end" after the last; `level` is 1-6 for a heading, else 0.
+    `boundary` separates the chunk from the next one; `level` is 1 to 6 for a heading, else 0.
     """
 
     index: int
@@ -61,7 +63,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Sentence:
-    """A sentence, or part of one, as it will be spoken; `opens` its paragraph if it is the first in it."""
+    """A sentence, or a part of one that was too long; `opens`: it is the first of its paragraph."""
 
     text: str
     opens: bool
@@ -69,7 +71,7 @@ class _Sentence:
 
 
 def chunk_script(script: Script, *, limit: int = DEFAULT_LIMIT) -> tuple[Chunk, ...]:
-    """Cut `script` into chunks of at most `limit` characters; the same script gives the same chunks.
+    """The chunks of `script`, each of at most `limit` characters; they depend on nothing else.
 
     Raises `SettingsError` for a limit outside `MIN_LIMIT` to `MAX_LIMIT`.
     """
@@ -80,14 +82,14 @@ def chunk_script(script: Script, *, limit: int = DEFAULT_LIMIT) -> tuple[Chunk, 
     short = min(SHORT, limit // 4)
     packs = [
         pack
-        for group in _groups(_finished(script.paragraphs), short)
+        for group in _groups(_punctuated(script.paragraphs), short)
         for pack in _group_packs(group, limit, short)
     ]
     boundaries: list[Boundary] = [*(_boundary(*pair) for pair in pairwise(packs)), "end"]
     return tuple(_chunk(number, pack, boundaries[number - 1]) for number, pack in enumerate(packs, start=1))
 
 
-def _finished(paragraphs: Iterable[Paragraph]) -> Iterator[Paragraph]:
+def _punctuated(paragraphs: Iterable[Paragraph]) -> Iterator[Paragraph]:
     """The speakable `paragraphs`, each ending in punctuation."""
     for paragraph in paragraphs:
         text = tidy(paragraph.text)
@@ -96,7 +98,7 @@ def _finished(paragraphs: Iterable[Paragraph]) -> Iterator[Paragraph]:
 
 
 def _groups(paragraphs: Iterable[Paragraph], short: int) -> list[list[Paragraph]]:
-    """Neighbouring paragraphs whose sentences may share a chunk."""
+    """Neighbouring paragraphs whose sentences may share a chunk, as lists."""
     groups: list[list[Paragraph]] = []
     for paragraph in paragraphs:
         if groups and _joins(groups[-1], paragraph, short):
@@ -105,7 +107,7 @@ def _groups(paragraphs: Iterable[Paragraph], short: int) -> list[list[Paragraph]
             groups.append([paragraph])
     joined: list[list[Paragraph]] = []
     for group in groups:
-        # Only a section's last group can still be short.
+        # A short group took the paragraphs after it, so only a section's last group can still be short.
         if joined and _length(group) < short and not _is_heading(group) and not _is_heading(joined[-1]):
             joined[-1].extend(group)
         else:
@@ -136,15 +138,18 @@ def _group_packs(group: list[Paragraph], limit: int, short: int) -> list[list[_S
 
 
 def _limit(group: list[Paragraph], limit: int) -> int:
-    """`limit` or a whole fraction of it, in steps so wide that an edit hardly ever changes the step."""
+    """The limit of characters for `group`: `limit`, or a half, a third, ... if its text is slow to say.
+
+    By whole fractions, so that a small edit hardly ever changes the limit and with it every chunk.
+    """
     seconds = sum(expected_seconds(paragraph.text) for paragraph in group)
     pace = seconds / max(_length(group), limit)
-    times = ceil(min(pace / SLOW_PACE, pace * limit / SLOW_PACE / DEFAULT_LIMIT))
-    return max(limit // max(times, 1), MIN_LIMIT)
+    divisor = ceil(min(pace / SLOW_PACE, pace * limit / SLOW_PACE / DEFAULT_LIMIT))
+    return max(limit // max(divisor, 1), MIN_LIMIT)
 
 
 def _sentences(group: Iterable[Paragraph], limit: int, short: int) -> Iterator[_Sentence]:
-    """Sentences of the paragraphs in `group`, none over `limit` characters."""
+    """The sentences of the paragraphs in `group`, cut where they are over `limit` characters."""
     for paragraph in group:
         opens = True
         for sentence in split_sentences(paragraph.text):
@@ -163,7 +168,7 @@ def _parts(sentence: str, limit: int, short: int) -> Iterator[str]:
 
 
 def _packs(sentences: Iterable[_Sentence], limit: int, short: int) -> list[list[_Sentence]]:
-    """`sentences` as the chunks of their group."""
+    """The sentences of a group, divided into chunks."""
     packs: list[list[_Sentence]] = []
     size = limit
     for sentence in sentences:
@@ -172,10 +177,10 @@ def _packs(sentences: Iterable[_Sentence], limit: int, short: int) -> list[list[
             size = -1
         packs[-1].append(sentence)
         size += 1 + len(sentence.text)
-    for lender, borrower in pairwise(packs):
-        # What is lent fits: it is shorter than the limit by what the lender keeps.
-        while _size(borrower) < short <= _size(lender[:-1]):
-            borrower.insert(0, lender.pop())
+    for pack, following in pairwise(packs):
+        # The moved sentence fits, since `following` is shorter than what stays in `pack`.
+        while _size(following) < short <= _size(pack[:-1]):
+            following.insert(0, pack.pop())
     return packs
 
 
@@ -190,8 +195,8 @@ def _text(pack: list[_Sentence]) -> str:
 def _boundary(pack: list[_Sentence], following: list[_Sentence]) -> Boundary:
     if not following[0].opens:
         return "sentence"
-    either = (pack[0].paragraph, following[0].paragraph)
-    return "heading" if any(paragraph.kind == "heading" for paragraph in either) else "paragraph"
+    both = (pack[0].paragraph, following[0].paragraph)
+    return "heading" if any(paragraph.kind == "heading" for paragraph in both) else "paragraph"
 
 
 def _chunk(index: int, pack: list[_Sentence], boundary: Boundary) -> Chunk:

@@ -1,7 +1,7 @@
-"""The sentences of a paragraph, found by pysbd: the one room that knows it.
+"""Splitting a paragraph into sentences, by pysbd and rules for what pysbd gets wrong.
 
-pysbd says where sentences begin; every character comes from the paragraph itself. So whatever
-pysbd drops, repeats or changes on its way can misplace a boundary and never lose a word.
+Of pysbd's answer only the offsets are used, and every sentence is cut from the paragraph itself: text
+that pysbd drops, repeats or changes can misplace a boundary but never lose a word.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pysbd
 
-from narration.chunking.german import goes_on_in_german
+from narration.chunking.abbreviations import sentence_goes_on
 from narration.chunking.punctuation import (
     APOSTROPHES,
     CLOSERS,
@@ -25,44 +25,41 @@ from narration.chunking.punctuation import (
 )
 from narration.script.paragraph import is_speakable
 
-_WINDOW = 4_000  # characters pysbd sees at once; its time grows faster than the text
+_WINDOW = 4_000  # characters given to pysbd at once, since its time grows faster than the text
 
-# pysbd marks its progress with characters of its own and turns every one of them into something
-# else at the end, also those that stood in the text.
+# pysbd uses these characters as internal marks and replaces every one of them in its answer.
 _SENTINELS = str.maketrans(dict.fromkeys("∯∮♨☝♬♭☉☇☈☄ȸȹƪ♟♝☏✂⌬⎋ᓰᓱᓳᓴᓷᓸ", "¤"))
-# In ".[1, 2, 3" without its closing bracket, pysbd tries every way to group the digits.
+# In ".[1, 2, 3" without a closing bracket, pysbd tries every grouping of the digits.
 _REFERENCE = re.compile(r"(?<=[.¤]\[)[\d,\s-]{16,}")
 
 _ENCLOSING = re.compile(rf"[{re.escape(ENCLOSERS)}]|(?<!\w)[{APOSTROPHES}]|[{APOSTROPHES}](?!\w)")
-"""What pysbd sees no sentence end between; an apostrophe inside a word is none of it."""
+"""Marks between which pysbd ends no sentence: quotation marks and brackets, not an apostrophe in a word."""
 
 _WIDE_END = re.compile(rf"[{WIDE_STOPS}]{CLOSING}$")
 _OTHER_END = re.compile(rf"[{OTHER_STOPS}]{CLOSING} ")
-"""Ends that pysbd's English does not know."""
+"""Ends of sentences that pysbd's English does not know."""
 _ANY_END = re.compile(rf"[{STOPS}{WIDE_STOPS}{OTHER_STOPS})].")
-"""Without one of these (a bracket numbers a list) before the last character, there is one sentence."""
+"""A paragraph without such a mark before its last character is one sentence. A bracket numbers a list."""
 _PLAIN_END = re.compile(rf"[{STOPS}]{CLOSING} |[{WIDE_STOPS}]{CLOSING}")
-_PERIOD = re.compile(rf"[.…]{CLOSING} $")
-_NUMBERED = re.compile(r"\b(?:approx|ca?|ch|chap|eq|est|figs|sect|tab|vols?)\. $", re.IGNORECASE)
 _ITEM = re.compile(r"(\d{1,3}|[A-Za-z])\. ")
 _BEFORE_ITEM = re.compile(rf"[{STOPS}{WIDE_STOPS}{OTHER_STOPS}{COLONS}{WIDE_COLONS}]{CLOSING} $")
-_LOOKBACK = 16  # characters before a boundary that tell whether it is one
+_LOOKBACK = 16  # characters before a boundary that decide whether it is one
 
 _SEGMENTER = pysbd.Segmenter(language="en", clean=False)
 
 
 def split_sentences(paragraph: str, *, within_quotes: bool = False) -> list[str]:
-    """Sentences of `paragraph`, whose words stand one space apart, in order and without outer spaces.
+    """The sentences of `paragraph` in order; its words must stand one space apart.
 
-    Joined by spaces they are the paragraph again, but for a space where a wide full stop had none
-    after it. None is without a letter, mark, number or symbol unless the paragraph is. With
-    `within_quotes`, sentences end inside quotation marks and brackets too. Time is linear in length.
+    Joined by spaces the sentences are the paragraph, with a space more after each wide full stop that
+    has none. Each sentence holds something speakable, unless the paragraph holds nothing. With
+    `within_quotes`, sentences end inside quotation marks and brackets too. Linear in the length.
     """
     if not _ANY_END.search(paragraph):
         return [paragraph] if paragraph else []
     cased = paragraph != paragraph.lower()
     begins = [0]
-    silent, seen = True, 0  # whether the sentence that began last says nothing up to `seen`
+    silent, seen = True, 0  # whether the current sentence holds nothing speakable up to `seen`
     for start in sorted({*_starts(paragraph, within_quotes), *_other_starts(paragraph)}):
         silent = silent and not is_speakable(paragraph[seen:start])
         seen = start
@@ -77,18 +74,11 @@ def split_sentences(paragraph: str, *, within_quotes: bool = False) -> list[str]
 
 
 def _is_boundary(paragraph: str, start: int, *, cased: bool) -> bool:
-    """Whether a sentence may begin at `start`, where a rule says that one does.
-
-    `cased`: whether the paragraph writes sentences with a capital, if its script has them.
-    """
+    """Whether a sentence begins at `start`, where pysbd or a rule begins one; `cased`: there are capitals."""
     before = paragraph[max(0, start - _LOOKBACK) : start]
     if not before.endswith(" "):
         return _WIDE_END.search(before) is not None
-    if cased and _PERIOD.search(before) and paragraph[start : start + 1].islower():
-        return False  # "approx. five": an abbreviation, whether pysbd knows it or not
-    if _NUMBERED.search(before) and paragraph[start : start + 1].isdecimal():
-        return False
-    return not goes_on_in_german(before, paragraph, start)
+    return not sentence_goes_on(before, paragraph, start, cased=cased)
 
 
 def _other_starts(paragraph: str) -> Iterator[int]:
@@ -96,10 +86,10 @@ def _other_starts(paragraph: str) -> Iterator[int]:
 
 
 def _starts(paragraph: str, within_quotes: bool) -> Iterator[int]:
-    """Offsets at which pysbd has a sentence begin, window by window.
+    """Offsets at which pysbd begins a sentence; it is given one window of the paragraph after another.
 
-    A window begins where a sentence does, so that pysbd sees each sentence whole; one longer
-    than half a window, which no chunk can hold, is seen in parts.
+    A window begins with a sentence, so that pysbd is given each sentence whole, unless it is longer
+    than half a window; such a sentence fits no chunk and is cut in any case.
     """
     begin = 0
     while begin < len(paragraph):
@@ -122,7 +112,7 @@ def _starts_in(window: str, within_quotes: bool) -> list[int]:
         masked = _ENCLOSING.sub(" ", masked)
     try:
         sentences = _SEGMENTER.processor(masked).process()
-    except Exception:  # noqa: BLE001 - pysbd builds patterns from the text; no text of ours may stop a narration
+    except Exception:  # noqa: BLE001 - pysbd builds patterns from the text, and a bad one must not end a run
         return _plain_starts(masked)
     starts: list[int] = []
     at = 0
@@ -134,14 +124,14 @@ def _starts_in(window: str, within_quotes: bool) -> list[int]:
         starts.append(_skip(window, _skip(window, at, CLOSERS), " "))
     if masked[at:].strip():
         return _plain_starts(masked)
-    return [start for start in _unlisted(window, starts) if start < len(window)]
+    return [start for start in _without_list_errors(window, starts) if start < len(window)]
 
 
-def _unlisted(window: str, starts: list[int]) -> Iterator[int]:
-    """`starts`, but that a number which closes a sentence begins none.
+def _without_list_errors(window: str, starts: list[int]) -> Iterator[int]:
+    """`starts` without those at a number or letter that ends a sentence instead of numbering a list.
 
-    pysbd takes "level 1. The rest reached level 2. Then" for a list. A list's first item stands
-    where a sentence or a clause ended, and its others carry the next number or letter.
+    pysbd takes "level 1. The rest reached level 2. Then" for a list. Here the first item of a list must
+    follow the end of a sentence or clause, and each other item must bear the next number or letter.
     """
     item = _ITEM.match(window)
     last = _ordinal(item[1]) if item else None
@@ -161,11 +151,12 @@ def _ordinal(label: str) -> int:
 
 
 def _plain_starts(window: str) -> list[int]:
-    """What `_starts_in` answers where pysbd's sentences are not the text it was given."""
+    """Offsets after plain full stops, for a window that pysbd fails on or gives back altered."""
     return [end.end() for end in _PLAIN_END.finditer(window) if end.end() < len(window)]
 
 
 def _skip(text: str, at: int, characters: str) -> int:
+    """The first offset from `at` on whose character is not one of `characters`."""
     while at < len(text) and text[at] in characters:
         at += 1
     return at

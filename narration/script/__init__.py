@@ -1,7 +1,9 @@
-"""A script: bytes in plain text or Markdown, as the paragraphs to be spoken, in order.
+"""Reading a script, plain text or Markdown, into the paragraphs to be spoken.
 
-`reading` is the way in; `markdown` has the table of what is spoken and what is left out, with
-`footnotes`, `front_matter` and `html_text` for its corners; `paragraph` what both forms share.
+- `reader` decodes the bytes, reads plain text, and calls `markdown` for the rest.
+- `markdown` decides what of a Markdown script is spoken; its table lists every kind of markup.
+- `footnotes`, `front_matter` and `html_text` handle those three parts of a Markdown script.
+- `paragraph` defines a paragraph and which of its characters are speakable.
 """
 
 from narration.script.paragraph import Paragraph

@@ -1,4 +1,8 @@
-"""Footnotes in a Markdown script, which are read and not heard: marks and texts are left out."""
+"""Leaving out the footnotes of a Markdown script: their marks and their texts.
+
+The footnote plugin of mdit-py-plugins is not used: it gives the texts as paragraphs, and where lists
+or links stand in or beside a footnote it drops and keeps other words than these rules.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +17,32 @@ _TEXT = re.compile(r"\[\^[^\[\]\s]+\]:")
 
 
 def leave_out_footnotes(parser: MarkdownIt) -> None:
-    """Teach `parser` to pass over `[^mark]` in a text and the paragraph `[^mark]: text`."""
-    # Before the rules that would take a mark for a link and a footnote's text for a link's address.
-    parser.inline.ruler.before("link", "footnote_mark", _mark)
-    parser.block.ruler.before("reference", "footnote_text", _text, {"alt": ["paragraph"]})
+    """Add rules to `parser` that skip `[^mark]` in a text and the paragraph `[^mark]: text`."""
+    # Before the rules for links and their definitions, which a mark and a footnote's text look like.
+    parser.inline.ruler.before("link", "footnote_mark", _skip_mark)
+    parser.block.ruler.before("reference", "footnote_text", _skip_text, {"alt": ["paragraph"]})
 
 
-def _mark(state: StateInline, silent: bool) -> bool:  # noqa: ARG001 - the parser's signature
-    found = _MARK.match(state.src, state.pos, state.posMax)
-    if found:
-        state.pos = found.end()
-    return found is not None
+def _skip_mark(state: StateInline, silent: bool) -> bool:  # noqa: ARG001 - the parser's signature
+    mark = _MARK.match(state.src, state.pos, state.posMax)
+    if mark:
+        state.pos = mark.end()
+    return mark is not None
 
 
-def _text(state: StateBlock, first: int, end: int, silent: bool) -> bool:
+def _skip_text(state: StateBlock, first: int, end: int, silent: bool) -> bool:
     begin = state.bMarks[first] + state.tShift[first]
     if state.is_code_block(first) or not _TEXT.match(state.src, begin, state.eMarks[first]):
         return False
     if silent:
         return True
-    others = state.md.block.ruler.getRules("paragraph")
+    interrupting = state.md.block.ruler.getRules("paragraph")
     line = first + 1
-    while line < end and not state.isEmpty(line) and not any(rule(state, line, end, True) for rule in others):
+    while (
+        line < end
+        and not state.isEmpty(line)
+        and not any(rule(state, line, end, True) for rule in interrupting)
+    ):
         line += 1
     state.line = line
     return True

@@ -1,4 +1,8 @@
-"""The front matter of a Markdown script: YAML between `---` lines, of which only the title is read."""
+"""Reading the title from the front matter of a Markdown script, and leaving the front matter out.
+
+Front matter looks like YAML, but people write titles into it that YAML refuses or reads otherwise
+(`title: How: it works`, `title: *Why* me?`), so its lines are read as text.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ _ENDS = {"---", "..."}
 
 
 def split_front_matter(text: str) -> tuple[str, str | None]:
-    """`text` with its front matter blanked, so that lines keep their numbers, and the title in it.
+    """`text` with empty lines in place of its front matter, and the title in it or None.
 
-    Front matter starts on the first line with `---`, then a key; each line is a key, a list item,
-    a comment, indented or empty; it ends with `---` or `...`. Anything else there is prose.
+    Lines keep their numbers. Front matter starts with `---` on the first line and a key on the second;
+    each of its lines is a key, a list item, a comment, indented or empty; `---` or `...` ends it.
+    Without all of that there is no front matter, and the lines are prose.
     """
     lines = text.split("\n")
     if lines[0].rstrip() != "---" or len(lines) == 1 or not _KEY.match(lines[1]):
@@ -34,9 +39,7 @@ def _title(lines: list[str]) -> str | None:
     quote = value[:1]
     if len(value) > 1 and quote == value[-1] and quote in "\"'":
         value = value[1:-1].replace("''" if quote == "'" else '\\"', quote)
-    elif value.startswith(
-        ("|", ">", "#")
-    ):  # a title over several lines, or none: the heading tells it better
+    elif value.startswith(("|", ">", "#")):  # a title over several lines, or none: a heading is the title
         value = ""
     else:
         value = value.partition(" #")[0]

@@ -1,4 +1,4 @@
-"""The words in a piece of HTML, as Markdown scripts hold it."""
+"""The text in a piece of HTML, as it stands in Markdown scripts."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _PHRASING = re.compile(
     r"|strong|su[bp]|time|tt|u|var|wbr",
     re.IGNORECASE,
 )
-"""Names of tags that stand within a sentence; every other tag separates what is around it."""
+"""Tags that stand within a sentence; every other tag separates the text before it from that after it."""
 
 
 class NeverClosed(ValueError):
-    """A comment, `script` or `style` that would swallow what follows; its only argument is how it opens."""
+    """A comment, `script` or `style` that is never closed; its only argument is the text that opens it."""
 
 
 def text_of_html(source: str) -> str:
-    """`source` without tags, comments, scripts and styles, its entities decoded.
+    """`source` without tags, comments, scripts and styles, and with its entities decoded.
 
-    Where a tag or comment separated two paragraphs, a blank line does. Raises `NeverClosed`.
+    A blank line stands where a tag separated two paragraphs. Raises `NeverClosed`.
     """
-    return html.unescape(_TAG.sub(_gap, _HIDDEN.sub(_nothing, source)))
+    return html.unescape(_TAG.sub(_separator, _HIDDEN.sub(_without_hidden, source)))
 
 
-def _nothing(hidden: re.Match[str]) -> str:
+def _without_hidden(hidden: re.Match[str]) -> str:
     if not (hidden["closing"] or hidden["end"]):
         raise NeverClosed(hidden["opening"] or hidden["start"])
     return ""
 
 
-def _gap(tag: re.Match[str]) -> str:
+def _separator(tag: re.Match[str]) -> str:
     return "" if _PHRASING.fullmatch(tag.group(1) or "") else "\n\n"

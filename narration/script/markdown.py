@@ -1,4 +1,4 @@
-"""What of a Markdown script is spoken.
+"""Reading a Markdown script into paragraphs: what is spoken and what is left out.
 
 CommonMark with tables, strikethrough and task lists:
 
@@ -16,13 +16,14 @@ CommonMark with tables, strikethrough and task lists:
 | image, with its description | left out: it is shown, not said |
 | code block, fenced or indented | left out |
 | HTML tag | left out; the text between tags is spoken |
-| HTML comment, `script`, `style` | left out: comments are for whoever cuts the video |
+| HTML comment, `script`, `style` | left out: comments are notes for the video's editor |
 | footnote, its mark and its text | left out |
 | link definition, thematic break | left out |
 | front matter between `---` lines | left out; its `title` is the script's |
 
-What would lose text in silence is refused: a code fence, comment, `script` or `style` that is
-never closed, a table row with more cells than the table's head, nesting of `_MAX_NESTING` levels.
+Markup that makes the parser drop text without a word is refused: a code fence, comment, `script` or
+`style` that is never closed, a table row with more cells than the table's head, and nesting of
+`_MAX_NESTING` levels.
 """
 
 from __future__ import annotations
@@ -39,14 +40,15 @@ from narration.script.front_matter import split_front_matter
 from narration.script.html_text import NeverClosed, text_of_html
 from narration.script.paragraph import Paragraph, is_speakable, tidy
 
-_MAX_NESTING = 50  # levels, of which a list takes two; the parser drops what lies deeper
+_MAX_NESTING = 50  # levels, of which a list takes two; the parser drops text that is nested deeper
 _CELL_BORDER = re.compile(r"(?<!\\)\|")
 
 
 def parse_markdown(text: str, *, name: str) -> tuple[list[Paragraph], str | None]:
-    r"""Paragraphs of `text`, in order, and its title. Lines end in `\n`.
+    r"""The paragraphs of `text` in order, and its title or None. Lines must end in `\n`.
 
-    Raises `ScriptError`, naming `name` and the line, for what would lose text in silence.
+    The title is that of the front matter, else the first level-1 heading. Raises `ScriptError`, with
+    `name` and the line, for markup that would make the parser drop text.
     """
     text, title = split_front_matter(text)
     parser = MarkdownIt("commonmark", {"maxNesting": _MAX_NESTING, "tasklists": True})
@@ -60,17 +62,17 @@ def parse_markdown(text: str, *, name: str) -> tuple[list[Paragraph], str | None
 
 
 class _Reader:
-    """Walks the parser's block tokens once and collects the paragraphs."""
+    """Collects the paragraphs from the parser's block tokens, read once in order."""
 
     def __init__(self, name: str, lines: list[str]) -> None:
         self.paragraphs: list[Paragraph] = []
         self._name = name
         self._lines = lines
-        self._heading = 0  # level of the heading around this token
-        self._items: list[int | None] = []  # of each list around it: the last number, none if spoken
-        self._number = ""  # a list item's number that is still to be spoken
+        self._heading = 0  # level of the heading around this token, 0 outside headings
+        self._items: list[int | None] = []  # the last number of each list around it; None once one was spoken
+        self._number = ""  # the number of a list item, to be spoken before its first paragraph
         self._cells: list[str] | None = None  # of the table row around it
-        self._columns = 0  # of the table
+        self._columns = 0  # of the table around it
         self._readers = {
             "inline": self._read_inline,
             "html_block": self._read_html,
@@ -90,7 +92,7 @@ class _Reader:
         }
 
     def read(self, token: Token) -> None:
-        """Take in the next token."""
+        """Read the next token."""
         if token.level >= _MAX_NESTING - 1:
             raise self._refusal(token, "lists or quotes are nested too deeply", "flatten them")
         reader = self._readers.get(token.type)
@@ -143,14 +145,14 @@ class _Reader:
     def _open_item(self, token: Token) -> None:
         last = self._items[-1]
         if not token.info:
-            return  # a bullet
+            return  # the item of a bulleted list
         number = int(token.info)
         counts = last is not None and number - last in {0, 1}
         self._items[-1] = number if counts else None
         self._number = "" if counts else f"{token.info}{token.markup} "
 
     def _close_item(self, _: Token) -> None:
-        self._add("")  # an item may be nothing but its number
+        self._add("")  # an item may hold nothing but its number
 
     def _open_table(self, _: Token) -> None:
         self._columns = 0
@@ -174,16 +176,16 @@ class _Reader:
     def _text_of_html(self, source: str, token: Token) -> str:
         try:
             return text_of_html(source)
-        except NeverClosed as opened:
-            raise self._refusal(token, f"{opened} is never closed", "close it, or write &lt; for <") from None
+        except NeverClosed as error:
+            raise self._refusal(token, f"{error} is never closed", "close it, or write &lt; for <") from None
 
-    def _refusal(self, token: Token, what: str, remedy: str) -> ScriptError:
+    def _refusal(self, token: Token, reason: str, remedy: str) -> ScriptError:
         line, _ = token.map or (0, 0)
-        return ScriptError(f"{self._name}: line {line + 1}: {what}", remedy=remedy)
+        return ScriptError(f"{self._name}: line {line + 1}: {reason}", remedy=remedy)
 
 
 def _as_text(child: Token) -> str:
-    """Text of an inline token that is not HTML; images and the marks of links and emphasis have none."""
+    """The text of an inline token that is not HTML; images and the marks of links and emphasis have none."""
     if child.type in {"text", "code_inline"}:
         return child.content
     return " " if child.type in {"softbreak", "hardbreak"} else ""

@@ -1,9 +1,8 @@
-"""A script: bytes in plain text or Markdown, as the paragraphs to be spoken, in order.
+"""Reading a script's bytes into paragraphs.
 
-Plain text: blank lines separate paragraphs, single newlines join; nothing is left out, since
-nothing is markup. What Markdown leaves out is listed in `narration.script.markdown`. In both, characters
-that neither sound nor shape a neighbour are left out (`narration.script.paragraph`), and a script with
-control characters is refused rather than guessed at.
+In plain text blank lines separate paragraphs, single newlines do not, and nothing is markup.
+`narration.script.markdown` reads Markdown. In both, invisible characters are left out
+(`narration.script.paragraph`), and a script with control characters is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from narration.errors import ScriptError
 from narration.script.markdown import parse_markdown
 from narration.script.paragraph import Paragraph, is_speakable, tidy
 
-MAX_SCRIPT_BYTES = 10_000_000  # over a week of speech; more is not a script but a mistake
+MAX_SCRIPT_BYTES = 10_000_000  # over a week of speech: a larger file was named by mistake
 MARKDOWN_SUFFIXES = {".md", ".markdown"}
 
 _SAVE_AS_UTF8 = "save the script as UTF-8"
@@ -30,10 +29,10 @@ _BLANK_LINES = re.compile(r"\n\s*\n")
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script as narrated: at least one speakable paragraph, and the `source` bytes it was read from.
+    """A script: its speakable paragraphs, at least one, and the `source` bytes they were read from.
 
-    `title`: the front matter's, else the first level-1 heading's, else none. `sha256`: of `source`,
-    64 hex digits.
+    `title` is that of the front matter, else the first level-1 heading, else None. `sha256` is the
+    digest of `source` in 64 hex digits.
     """
 
     paragraphs: tuple[Paragraph, ...]
@@ -45,7 +44,7 @@ class Script:
 def read_script(path: Path) -> Script:
     """Read the script at `path`; Markdown if its name ends in .md or .markdown, else plain text.
 
-    Raises `ScriptError`, naming `path`, when it cannot be read or `parse_script` refuses it.
+    Raises `ScriptError`, naming `path`, if the file cannot be read or `parse_script` refuses it.
     """
     try:
         with path.open("rb") as file:
@@ -61,11 +60,12 @@ def read_script(path: Path) -> Script:
 
 
 def parse_script(data: bytes, *, name: str, markdown: bool | None = None) -> Script:
-    """Read `data` as a script; `name` is what errors call it, and tells Markdown unless `markdown` does.
+    """Read `data` as a script; errors call it `name`.
 
-    UTF-8 with or without byte order mark, UTF-16 with one. Raises `ScriptError` for more than
-    `MAX_SCRIPT_BYTES`, undecodable bytes (naming the offset), control characters (naming the
-    line), markup that swallows the rest of the script, and a script with nothing speakable.
+    `markdown` says whether it is Markdown; by default the suffix of `name` does. The bytes are UTF-8
+    with or without byte order mark, or UTF-16 with one. Raises `ScriptError` for more than
+    `MAX_SCRIPT_BYTES`, undecodable bytes (with their offset), control characters (with their
+    line), markup that would make the parser drop text, and a script with nothing speakable.
     """
     if len(data) > MAX_SCRIPT_BYTES:
         raise ScriptError(
@@ -99,7 +99,7 @@ def script_suffix(name: str) -> str:
 
 
 def _decode(data: bytes, name: str) -> str:
-    """Text of `data`, by its byte order mark, else UTF-8."""
+    """`data` as text, in the encoding of its byte order mark, else UTF-8."""
     encoding, mark = "UTF-8", b""
     for candidate, bom in (
         ("UTF-8", codecs.BOM_UTF8),
@@ -119,12 +119,12 @@ def _decode(data: bytes, name: str) -> str:
 
 
 def _refuse_controls(text: str, name: str) -> None:
-    """Raise `ScriptError` if a control character that is not whitespace stands in `text`."""
-    found = _CONTROL.search(text)
-    if found is None:
+    """Raise `ScriptError` if `text` holds a control character that is not whitespace."""
+    control = _CONTROL.search(text)
+    if control is None:
         return
-    line = text.count("\n", 0, found.start()) + 1
-    code = ord(found.group())
-    what = "a NUL character" if code == 0 else f"the control character U+{code:04X}"
+    line = text.count("\n", 0, control.start()) + 1
+    code = ord(control.group())
+    character = "a NUL character" if code == 0 else f"the control character U+{code:04X}"
     remedy = _SAVE_AS_UTF8 if code == 0 or code >= 0x80 else "delete it"
-    raise ScriptError(f"{name}: line {line} holds {what}", remedy=remedy)
+    raise ScriptError(f"{name}: line {line} holds {character}", remedy=remedy)

@@ -1,4 +1,4 @@
-"""What several test files need of scripts: what is speakable in a text, scripts made in place, nasty text."""
+"""Scripts for tests: read from text in a test, the corpus, and text that is hard to split and to parse."""
 # ruff: noqa: RUF001 - characters that resemble others are the point
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from narration.script.paragraph import Paragraph
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 PYSBD_SENTINELS = "∯∮♨☝♬♭☉☇☈☄ȸȹƪ♟♝☏✂⌬⎋ᓰᓱᓳᓴᓷᓸ&"
-"""Characters that pysbd marks its progress with, and so changes or loses when they stand in a text."""
+"""Characters that pysbd uses as internal marks, and so changes or drops where a text holds them."""
 
 
 def speakable(text: str) -> str:
@@ -38,7 +38,7 @@ def texts(script: Script) -> list[str]:
 
 
 def read_or_refuse(data: bytes, name: str, *, markdown: bool | None = None) -> Script | ScriptError:
-    """The script in `data`, or why there is none."""
+    """The script in `data`, or the error that refuses it."""
     try:
         return parse_script(data, name=name, markdown=markdown)
     except ScriptError as error:
@@ -46,7 +46,7 @@ def read_or_refuse(data: bytes, name: str, *, markdown: bool | None = None) -> S
 
 
 def script_of(*texts: str) -> Script:
-    """A script of paragraphs that no parser has tidied."""
+    """A script of paragraphs with exactly these texts, which no parser has tidied."""
     return Script(tuple(Paragraph(text, "paragraph", 0) for text in texts), None, "0" * 64, b"")
 
 
@@ -65,4 +65,4 @@ nasty_text = st.lists(
     ),
     max_size=120,
 ).map("".join)
-"""Text of any Unicode characters but controls, thick with what splitters and parsers stumble over."""
+"""Text of any Unicode characters but controls, with many that splitters and parsers treat specially."""
