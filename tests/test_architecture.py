@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -215,3 +216,11 @@ def test_files_beside_the_modules_are_installed_with_them() -> None:
         "README.md",
         "requirements.txt",
     }  # read by people and the image
+
+
+def test_the_workflows_name_test_files_that_exist() -> None:
+    """A test file that is renamed stays in the jobs that name it."""
+    workflows = (ROOT / ".github/workflows").glob("*.yml")
+    named = {name for path in workflows for name in re.findall(r"tests/\w+\.py", path.read_text())}
+    assert named
+    assert {name for name in named if not (ROOT / name).is_file()} == set()

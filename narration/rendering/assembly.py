@@ -1,4 +1,4 @@
-"""The Timeline as a stream of samples: each clip at its place, levelled and faded, silence between."""
+"""Assembling the samples of the master: each clip at its place, levelled and faded, with silence between."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from narration.contract import SAMPLE_RATE
 from narration.errors import MasteringError
 from narration.rendering.timeline import MASTER_RATE, UPSAMPLING, Placement, Timeline
 
-FADE = 0.005  # s at both edges of every clip
+FADE = 0.005  # s, at both edges of each clip
 
 _READERS = 2  # threads that decode and resample clips
-_READ_AHEAD = 4  # clips
+_READ_AHEAD = 4  # clips decoded before they are needed
 
 ClipReader = Callable[[int], Waveform]
-"""Gives the waveform (24 kHz) of a chunk by its index. Called from several threads, ahead of need."""
+"""Returns the waveform (24 kHz) of the chunk with an index. Called from several threads."""
 
 
 def assemble(
     timeline: Timeline, read_clip: ClipReader, gain_db: float, stop: threading.Event | None
 ) -> Generator[bytes | memoryview]:
-    """The master before its limiter: blocks of float32 at 48 kHz, clips in place, silence between.
+    """The samples of the master before the limiter, as blocks of mono float32 at 48 kHz.
 
-    `gain_db` is added to each placement's own. Raises `MasteringError` when `stop` is set, or a clip
-    is not the one arranged, and whatever `read_clip` raises.
+    `gain_db` is added to the gain of each placement. Raises `MasteringError` if `stop` is set, or a
+    clip has another length than in `timeline`, and any error of `read_clip`.
     """
-    at = 0
+    position = 0  # samples of the master produced so far
     with ThreadPoolExecutor(_READERS, thread_name_prefix="clips") as pool:
         upcoming = iter(timeline.placements)
         waiting: deque[tuple[Placement, Future[Waveform]]] = deque()
 
-        def fetch(count: int) -> None:
+        def read_next(count: int) -> None:
             for placement in islice(upcoming, count):
                 waiting.append((placement, pool.submit(_segment, placement, read_clip, gain_db)))
 
-        fetch(_READ_AHEAD)
+        read_next(_READ_AHEAD)
         try:
             while waiting:
                 if stop is not None and stop.is_set():
                     raise MasteringError("mastering was stopped")
                 placement, segment = waiting.popleft()
-                yield from _silence(placement.start - at)
+                yield from _silence(placement.start - position)
                 yield segment.result().data
-                at = placement.end
-                fetch(1)
+                position = placement.end
+                read_next(1)
         finally:
             for _, segment in waiting:
                 segment.cancel()
-    yield from _silence(timeline.samples - at)
+    yield from _silence(timeline.samples - position)
 
 
 def _segment(placement: Placement, read_clip: ClipReader, gain_db: float) -> Waveform:
-    """One clip as the master holds it: at 48 kHz, trimmed, levelled, its edges faded."""
+    """One clip as it is in the master: at 48 kHz, trimmed, with its gain, its edges faded."""
     waveform = read_clip(placement.chunk)
     if waveform.size != placement.clip_samples:
         raise MasteringError(

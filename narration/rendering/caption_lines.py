@@ -1,4 +1,4 @@
-"""Caption text on lines: never wider than a line, never through a character as a reader sees it."""
+"""Breaking the text of captions into lines of limited width, between words where possible."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from itertools import accumulate
 import regex
 
 LINE_WIDTH = 42  # columns, as `width` counts them
-MAX_LINES = 2
+MAX_LINES = 2  # of one caption
 
 _GRAPHEME = regex.compile(r"\X\p{M}*")
 """A grapheme cluster (UAX #29), with the vowel signs of Burmese that the standard leaves out of it."""
 
-_CLOSING = frozenset(",.;:!?)]}»”’…、。，．！？；：」』）】〉》ー々")  # noqa: RUF001  never begin a line
-_CLAUSE_ENDS = frozenset(",.;:!?)…—–、。，！？；：")  # noqa: RUF001  a line ends best after these
+_CLOSING = frozenset(",.;:!?)]}»”’…、。，．！？；：」』）】〉》ー々")  # noqa: RUF001  begin no line
+_CLAUSE_ENDS = frozenset(",.;:!?)…—–、。，！？；：")  # noqa: RUF001  a line preferably ends after one of these
 
 _ABBREVIATION = re.compile(r"(?!\W*[ap]\.m\.)\W*(?:(?:\w\.)*\w|[A-Z][a-z]{1,2}|Prof|Sept)\.")
-"""What no sentence ends in, short of the whole: "e.g.", "U.S.", "z.", "St.", "Dec."."""
+"""Abbreviations, after which no line should end: "e.g.", "U.S.", "z.", "St.", "Dec."."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """The least that is kept together; `spaced` from the token before. `width` in columns."""
+    """Text that no line break divides: `width` in columns; `spaced`: a space stands before it."""
 
     text: str
     width: int
@@ -33,11 +33,11 @@ class _Token:
 
 
 def caption_blocks(sentence: str) -> tuple[tuple[str, ...], ...]:
-    """`sentence` as captions in reading order, each of one or two lines of `LINE_WIDTH` columns.
+    """The captions of `sentence` in reading order, each as one or two lines of up to `LINE_WIDTH` columns.
 
-    Lines break at spaces, between CJK characters, or within a word wider than a line, between its
-    graphemes; captions are filled evenly and end after punctuation where they can. No text, or
-    nothing that can be seen, gives no captions. Linear in the sentence's length.
+    Lines break at spaces and between CJK characters; a word wider than a line is broken between its
+    graphemes. Captions are filled evenly, and end after punctuation where possible. Text without a
+    visible character gives no captions. Linear in the length of the sentence.
     """
     row = _Row(list(_tokens(sentence)))
     return tuple(_lines(row, first, last) for first, last in _blocks(row))
@@ -49,16 +49,16 @@ def graphemes(text: str) -> list[str]:
 
 
 def width(text: str) -> int:
-    """Columns that `text` takes: two for a wide grapheme, but never less than its code points."""
-    return sum(_cluster_width(cluster) for cluster in graphemes(text))
+    """The columns that `text` takes: one for a grapheme, two for a wide one, or its code points if more."""
+    return sum(_grapheme_width(grapheme) for grapheme in graphemes(text))
 
 
-def _cluster_width(cluster: str) -> int:
-    return max(2 if _is_wide(cluster) else 1, len(cluster))
+def _grapheme_width(grapheme: str) -> int:
+    return max(2 if _is_wide(grapheme) else 1, len(grapheme))
 
 
-def _is_wide(cluster: str) -> bool:
-    return unicodedata.east_asian_width(cluster[0]) in "WF"
+def _is_wide(grapheme: str) -> bool:
+    return unicodedata.east_asian_width(grapheme[0]) in "WF"
 
 
 def _tokens(sentence: str) -> Iterator[_Token]:
@@ -73,43 +73,43 @@ def _tokens(sentence: str) -> Iterator[_Token]:
 
 
 def _word_parts(word: str) -> Iterator[str]:
-    """A word whole; in parts around each wide character, and wherever a part would overfill a line."""
-    part, taken = "", 0
-    for cluster in graphemes(word):
-        needed = _cluster_width(cluster)
-        breaks = (_is_wide(cluster) or (part and _is_wide(part))) and cluster[0] not in _CLOSING
-        if part and (breaks or taken + needed > LINE_WIDTH):
+    """The parts of a word between which a line may break: at wide characters, and where a line is full."""
+    part, columns = "", 0
+    for grapheme in graphemes(word):
+        needed = _grapheme_width(grapheme)
+        breaks = (_is_wide(grapheme) or (part and _is_wide(part))) and grapheme[0] not in _CLOSING
+        if part and (breaks or columns + needed > LINE_WIDTH):
             yield part
-            part, taken = "", 0
-        part += cluster
-        taken += needed
+            part, columns = "", 0
+        part += grapheme
+        columns += needed
     if part:
         yield part
 
 
 class _Row:
-    """A sentence's tokens with their running width, so that any range is measured in one step."""
+    """The tokens of a sentence with their cumulative width, so that any range is measured in one step."""
 
     def __init__(self, tokens: list[_Token]) -> None:
         self.tokens = tokens
         self._ends = [0, *accumulate(token.width + token.spaced for token in tokens)]
 
     def width(self, first: int, last: int) -> int:
-        """Columns of the tokens `first` to `last` on one line."""
+        """The columns of the tokens from `first` up to `last` (exclusive) on one line."""
         return self._ends[last] - self._ends[first] - self.tokens[first].spaced
 
     def text(self, first: int, last: int) -> str:
-        """The tokens `first` to `last` as they are read."""
+        """The text of the tokens from `first` up to `last` (exclusive)."""
         return "".join(" " * token.spaced + token.text for token in self.tokens[first:last]).lstrip()
 
     def ends_clause(self, last: int) -> bool:
-        """Whether the token before `last` ends a clause, or all."""
+        """Whether the token before `last` ends a clause or the sentence."""
         if last == len(self.tokens):
             return True
-        return self.tokens[last - 1].text[-1] in _CLAUSE_ENDS and not self.clings(last)
+        return self.tokens[last - 1].text[-1] in _CLAUSE_ENDS and not self.belongs_together(last)
 
-    def clings(self, last: int) -> bool:
-        """Whether `last` is read with the token before: "e.g. iron", "Dr. Who", "25 °C"."""
+    def belongs_together(self, last: int) -> bool:
+        """Whether the token `last` belongs on the line of the one before: "e.g. iron", "Dr. Who", "25 °C"."""
         if last == len(self.tokens) or not self.tokens[last].spaced:
             return False
         before, after = self.tokens[last - 1].text, self.tokens[last].text
@@ -118,7 +118,7 @@ class _Row:
         return before[-1].isdecimal() and not after[0].isdecimal() and len(after.rstrip(".,;:!?)")) <= 3
 
     def line_end(self, first: int) -> int:
-        """One past the last token that fits on a line beginning at `first`."""
+        """The index after the last token that fits on a line beginning with the token `first`."""
         last = first + 1
         while last < len(self.tokens) and self.width(first, last + 1) <= LINE_WIDTH:
             last += 1
@@ -126,9 +126,9 @@ class _Row:
 
 
 def _blocks(row: _Row) -> Iterator[tuple[int, int]]:
-    """Ranges of tokens, one per caption, chosen for the least total cost from the end backwards."""
+    """The range of tokens of each caption, so that the sum of all captions' costs is the least."""
     count = len(row.tokens)
-    best = [(0.0, count)] * (count + 1)
+    best = [(0.0, count)] * (count + 1)  # cost from a token to the end, and where its caption ends
     for first in range(count - 1, -1, -1):
         furthest = row.line_end(first)
         if furthest < count:
@@ -144,13 +144,13 @@ def _blocks(row: _Row) -> Iterator[tuple[int, int]]:
 
 
 def _cost(row: _Row, first: int, last: int) -> float:
-    """One per caption, plus emptiness squared, less a little for ending where a clause does."""
+    """The cost of one caption: 1, more for empty space, and for an end within a clause or unit."""
     emptiness = 1 - row.width(first, last) / (LINE_WIDTH * MAX_LINES)
-    return 1 + emptiness**2 + (0 if row.ends_clause(last) else 0.15) + 0.15 * row.clings(last)
+    return 1 + emptiness**2 + (0 if row.ends_clause(last) else 0.15) + 0.15 * row.belongs_together(last)
 
 
 def _lines(row: _Row, first: int, last: int) -> tuple[str, ...]:
-    """One line where it holds all; else two, of much the same width, the first ending a clause if it can."""
+    """One line if the tokens fit on it, else two of similar width, the first ending a clause if possible."""
     if row.width(first, last) <= LINE_WIDTH or last - first == 1:
         return (row.text(first, last),)
     middles = [
@@ -161,7 +161,7 @@ def _lines(row: _Row, first: int, last: int) -> tuple[str, ...]:
 
     def raggedness(middle: int) -> int:
         uneven = abs(row.width(first, middle) - row.width(middle, last))
-        return uneven - (8 if row.ends_clause(middle) else 0) + 8 * row.clings(middle)
+        return uneven - (8 if row.ends_clause(middle) else 0) + 8 * row.belongs_together(middle)
 
     middle = min(middles or [row.line_end(first)], key=raggedness)
     return row.text(first, middle), row.text(middle, last)

@@ -1,4 +1,4 @@
-"""Captions: what is said, when, from the Timeline that the master is made of."""
+"""Timing the captions of a narration, and writing them as SRT and WebVTT."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from narration.rendering.caption_lines import caption_blocks
 from narration.rendering.timeline import MASTER_RATE, Placement, Timeline
 from narration.speech_duration import expected_seconds
 
-MAX_MOVE = 1.5  # s between where a boundary would lie by the text and the pause it moves to
-MIN_CUE = 1.0  # s a cue stays at least, where the silence after it has room
-LEAD = 0.05  # s that a cue comes before its first word
+MAX_MOVE = 1.5  # s, at most, from a boundary's place by the length of text to the pause it moves to
+MIN_CUE = 1.0  # s that a cue stays, if no other cue begins before that
+LEAD = 0.05  # s from the start of a cue to its first word
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
     """One caption of one or two lines; `start` and `end` in samples of the master (48 kHz).
 
-    `index` and `chunk` count from 1. `aligned` says that both ends are where speech was measured
-    to begin or end; else at least one was placed by the length of the text.
+    `index` and `chunk` count from 1. `aligned`: both ends are at measured pauses or edges of a clip;
+    otherwise at least one was placed by the length of the text.
     """
 
     index: int
@@ -34,56 +34,57 @@ class Cue:
 
     @property
     def text(self) -> str:
-        """The lines as one."""
+        """The lines, joined by line breaks."""
         return "\n".join(self.lines)
 
     @property
     def start_seconds(self) -> float:
-        """When the cue appears."""
+        """When the cue appears, in seconds of the master."""
         return self.start / MASTER_RATE
 
     @property
     def end_seconds(self) -> float:
-        """When the cue goes."""
+        """When the cue disappears, in seconds of the master."""
         return self.end / MASTER_RATE
 
 
 @dataclass(frozen=True, slots=True)
 class _Boundary:
-    """A moment between two sentences, in samples of the master; `measured` in a pause or at a clip's edge."""
+    """A moment between two cues, in samples of the master; `measured`: in a pause or at a clip's edge."""
 
     at: int
     measured: bool
 
 
 def make_cues(chunks: Sequence[Chunk], timeline: Timeline, shapes: Sequence[ClipShape]) -> tuple[Cue, ...]:
-    """One cue per sentence, several where it does not fit two lines; `shapes` as given to `arrange`.
+    """The cues of a narration: one for each sentence, several for one that does not fit two lines.
 
-    Cues are in order, inside the audio, and never overlap. Inside a chunk each sentence boundary
-    moves, in order, to the nearest measured pause within `MAX_MOVE` of its place by the text.
+    `shapes` holds the shape of each chunk's clip, as for `arrange`. Cues are in order, inside the
+    audio, and do not overlap. A boundary between two sentences of a chunk is placed in proportion to
+    the expected duration of the text, and then moved to the nearest pause within `MAX_MOVE`.
     """
     cues: list[Cue] = []
     for chunk, placement, shape in zip(chunks, timeline.placements, shapes, strict=True):
         cues.extend(_chunk_cues(chunk, placement, shape))
     limits = [*(cue.start for cue in cues), timeline.samples][1:]
     return tuple(
-        replace(_held(cue, limit), index=index)
+        replace(_prolonged(cue, limit), index=index)
         for index, (cue, limit) in enumerate(zip(cues, limits, strict=True), start=1)
     )
 
 
 def to_srt(cues: Sequence[Cue]) -> str:
-    """The cues as SubRip."""
-    return "".join(_written(cues, header="", separator=",", escape=_srt_text))
+    """The cues in SubRip format."""
+    return "".join(_file_blocks(cues, header="", separator=",", escape=_srt_text))
 
 
 def to_vtt(cues: Sequence[Cue]) -> str:
-    """The cues as WebVTT."""
-    return "".join(_written(cues, header="WEBVTT\n\n", separator=".", escape=_vtt_text))
+    """The cues in WebVTT format."""
+    return "".join(_file_blocks(cues, header="WEBVTT\n\n", separator=".", escape=_vtt_text))
 
 
 def _chunk_cues(chunk: Chunk, placement: Placement, shape: ClipShape) -> list[Cue]:
-    """The cues of one chunk, not numbered yet."""
+    """The cues of one chunk, with index 0."""
     sentences = [(blocks, sentence) for sentence in chunk.sentences if (blocks := caption_blocks(sentence))]
     if not sentences:
         return []
@@ -101,7 +102,7 @@ def _chunk_cues(chunk: Chunk, placement: Placement, shape: ClipShape) -> list[Cu
 
 
 def _sentence_boundaries(weights: Sequence[float], placement: Placement, shape: ClipShape) -> list[_Boundary]:
-    """The chunk's start, the moments between its sentences, and its end."""
+    """The start of the chunk, the moments between its sentences, and its end."""
     first, last = placement.start, placement.end
     places = _shares(weights, placement.at(shape.speech_start), placement.at(shape.speech_end))
     ends = [placement.at(end) for _, end in shape.pauses]
@@ -120,7 +121,7 @@ def _sentence_boundaries(weights: Sequence[float], placement: Placement, shape: 
             boundaries.append(_Boundary(at, measured=True))
         elif place > earliest:
             boundaries.append(_Boundary(place, measured=False))
-        else:  # the boundary before moved past this one's place: share what is left
+        else:  # the boundary before was moved beyond this one's place: divide the time that is left
             rest = _shares(weights[number:], earliest, last)
             boundaries.append(_Boundary(rest[0], measured=False))
     boundaries.append(_Boundary(last, measured=True))
@@ -128,18 +129,18 @@ def _sentence_boundaries(weights: Sequence[float], placement: Placement, shape: 
 
 
 def _shares(weights: Sequence[float], start: int, end: int) -> list[int]:
-    """The moments between the parts of `start` to `end` that are in proportion to `weights`."""
-    whole = sum(weights)
-    return [start + round((end - start) * so_far / whole) for so_far in accumulate(weights[:-1])]
+    """The moments that divide the time from `start` to `end` in proportion to `weights`."""
+    total = sum(weights)
+    return [start + round((end - start) * share / total) for share in accumulate(weights[:-1])]
 
 
-def _held(cue: Cue, limit: int) -> Cue:
-    """`cue`, kept on screen for `MIN_CUE` where nothing follows sooner."""
+def _prolonged(cue: Cue, limit: int) -> Cue:
+    """`cue` with a duration of at least `MIN_CUE`, as far as it ends by the sample `limit`."""
     end = max(cue.end, min(limit, cue.start + round(MIN_CUE * MASTER_RATE)))
     return replace(cue, end=end)
 
 
-def _written(
+def _file_blocks(
     cues: Sequence[Cue], *, header: str, separator: str, escape: Callable[[str], str]
 ) -> Iterator[str]:
     yield header
@@ -159,5 +160,5 @@ def _vtt_text(text: str) -> str:
 
 
 def _srt_text(text: str) -> str:
-    # SubRip has no escapes: an arrow in the text could be taken for a cue's times.
+    # SubRip has no escapes, and a player could take an arrow in the text for a cue's times.
     return text.replace("-->", "→")

@@ -1,7 +1,7 @@
-"""The clips of a Timeline become one WAV and one MP3 at a stated loudness.
+"""Mastering: the clips of a timeline become one WAV and one MP3 file at the loudness of a preset.
 
-Nothing is compressed: one gain for the whole narration, and a limiter for its last few peaks.
-Every step streams, so that ten hours take no more memory than ten minutes.
+The whole narration gets one gain, and a limiter takes the few peaks that are still too high; there is
+no compressor. Samples are streamed to ffmpeg, so that the memory needed does not grow with the length.
 """
 
 from __future__ import annotations
@@ -20,25 +20,28 @@ from narration.rendering.assembly import ClipReader, assemble
 from narration.rendering.timeline import MASTER_RATE, Timeline
 
 TRUE_PEAK_CEILING = -1.0  # dBTP
-MAX_LIMITING = 3.0  # dB; what would need more stays quieter
-TOLERANCE = 0.5  # LU
-# LAME at constant rates below 256 kb/s lowers the level; at this quality one voice takes some 110 kb/s.
+MAX_LIMITING = 3.0  # dB; a narration whose peaks would need more stays quieter
+TOLERANCE = 0.5  # LU from the target
+# Variable rate, some 110 kb/s for one voice; at constant rates below 256 kb/s LAME lowers the level.
 MP3_QUALITY = 2
 
-_READING = 0.05  # dB; ffmpeg reports tenths, so a reading may be this much off
-_LIMITER_RATE = 192_000  # Hz; four times over, where sample peaks are true peaks to 0.1 dB
-_SETTLING = 0.1  # dB the limiter aims lower, for what resampling back to 48 kHz adds
-_SILENCE = -69.9  # LUFS; ffmpeg says -70 where nothing passes the gate
+_READING_ERROR = 0.05  # dB; ffmpeg reports tenths
+_LIMITER_RATE = 192_000  # Hz; four times the rate, at which sample peaks are true peaks to 0.1 dB
+_RESAMPLING_MARGIN = 0.1  # dB by which the limiter is set lower, since resampling to 48 kHz raises peaks
+_SILENCE = -69.9  # LUFS; ffmpeg reports -70 if no sound is above its gate
 _BYTES_PER_SAMPLE = 2
-_MP3_BYTES = 24_000  # a second, at the most
-_ROOM = 16 * 2**20  # bytes left free beside the master
-_SLOWEST = 4.0  # times real time; a pass slower than this hangs
-_PATIENCE = 120.0  # s a pass may take however short it is
+_MP3_BYTES_PER_SECOND = 24_000  # at most
+_FREE_BYTES = 16 * 2**20  # to be left on the disk beside the master
+_MIN_SPEED = 4.0  # seconds of audio per second; a slower pass is taken to hang
+_MIN_TIMEOUT = 120.0  # s, of a pass over however little audio
+
+_METERS = (("I", "LUFS"), ("Peak", "dBFS"), ("LRA", "LU"))
+"""Lines of the summary of `ebur128`, with their units."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A loudness to aim at, in LUFS integrated."""
+    """A target loudness: integrated LUFS (EBU R128)."""
 
     name: str
     target_lufs: float
@@ -52,10 +55,10 @@ PRESETS = {
 
 @dataclass(frozen=True, slots=True)
 class Loudness:
-    """The finished master's loudness as measured on its samples (EBU R128), and how it came to be.
+    """The loudness of a master as measured on its samples (EBU R128), and the gain that it was given.
 
-    `on_target` is within 0.5 LU of the preset; a master that is not is quieter, because its
-    peaks would have needed more than 3 dB of limiting.
+    A master that is not on target is quieter, because its peaks would have needed more than
+    `MAX_LIMITING` of limiting.
     """
 
     preset: str
@@ -68,13 +71,13 @@ class Loudness:
 
     @property
     def on_target(self) -> bool:
-        """Whether the master is within the tolerance of its target."""
+        """Whether the integrated loudness is within `TOLERANCE` of the target."""
         return abs(self.integrated_lufs - self.target_lufs) <= TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """The finished narration: 16-bit mono WAV and MP3 at 48 kHz, both `samples` long."""
+    """The audio of a narration in two files: 16-bit mono WAV and MP3 at 48 kHz, each of `samples` samples."""
 
     wav: Path
     mp3: Path
@@ -91,25 +94,26 @@ def write_master(
     ffmpeg_path: str | Path | None = None,
     stop: threading.Event | None = None,
 ) -> Master:
-    """Write `master.wav` and `master.mp3` into `out_dir`; the same clips give the same bytes.
+    """Write `master.wav` and `master.mp3` into `out_dir`.
 
-    The bytes hold for one ffmpeg on one kind of machine. Setting `stop` from another thread
-    ends the work at the next clip. Raises `MasteringError`, or what `read_clip` raised, and
-    leaves nothing behind in either case.
+    The same clips give the same bytes with the same build of ffmpeg on the same kind of machine.
+    Setting `stop` from another thread ends the work at the next clip. Raises `MasteringError`, and any
+    error of `read_clip`; in both cases no file is left.
     """
     program = find_ffmpeg(ffmpeg_path)
-    _refuse_full_disk(timeline, out_dir)
-    timeout = _PATIENCE + timeline.seconds / _SLOWEST
+    _check_free_space(timeline, out_dir)
+    timeout = _MIN_TIMEOUT + timeline.seconds / _MIN_SPEED
 
     def run(command: list[str], gain_db: float) -> _Reading:
-        return _reading(feed(command, assemble(timeline, read_clip, gain_db, stop), timeout=timeout))
+        blocks = assemble(timeline, read_clip, gain_db, stop)
+        return _parse_reading(feed(command, blocks, timeout=timeout))
 
     wav, mp3 = out_dir / "master.wav", out_dir / "master.mp3"
-    before = run(_measuring(program), 0.0)
+    before = run(_measuring_command(program), 0.0)
     gain_db = _gain(before, preset)
-    limited = before.true_peak + _READING + gain_db > TRUE_PEAK_CEILING
+    limited = before.true_peak + _READING_ERROR + gain_db > TRUE_PEAK_CEILING
     try:
-        after = run(_writing(program, timeline.samples, wav, mp3, limited=limited), gain_db)
+        after = run(_writing_command(program, timeline.samples, wav, mp3, limited=limited), gain_db)
     except BaseException:
         wav.unlink(missing_ok=True)
         mp3.unlink(missing_ok=True)
@@ -128,7 +132,7 @@ def write_master(
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What ffmpeg's `ebur128` says: LUFS, dBTP, LU."""
+    """The summary of ffmpeg's filter `ebur128`, in LUFS, dBTP and LU."""
 
     integrated: float
     true_peak: float
@@ -136,46 +140,44 @@ class _Reading:
 
 
 def _gain(before: _Reading, preset: Preset) -> float:
-    """The gain to the target, or to where the limiter would have to take more than its share."""
+    """The gain in dB to the target loudness, or as much of it as `MAX_LIMITING` allows."""
     if before.integrated < _SILENCE:
         raise MasteringError(
-            "the narration is silent: there is nothing to bring to a loudness",
-            remedy="listen to its clips, and take again those that should not be",
+            "the narration is silent: it has no loudness to be raised",
+            remedy="listen to its clips, and retake those that should not be silent",
         )
-    most = TRUE_PEAK_CEILING + MAX_LIMITING - before.true_peak - _READING
+    most = TRUE_PEAK_CEILING + MAX_LIMITING - before.true_peak - _READING_ERROR
     return min(preset.target_lufs - before.integrated, most)
 
 
-def _reading(said: str) -> _Reading:
-    summary = said.rpartition("Summary:")[2]
-    found = [re.search(rf"\b{name}:\s+(\S+) {unit}", summary) for name, unit in _METERS]
+def _parse_reading(output: str) -> _Reading:
+    """The reading in ffmpeg's output; raises `MasteringError` if there is none."""
+    summary = output.rpartition("Summary:")[2]
+    matches = [re.search(rf"\b{name}:\s+(\S+) {unit}", summary) for name, unit in _METERS]
     try:
-        integrated, true_peak, loudness_range = (float(match[1]) for match in found if match)
+        integrated, true_peak, loudness_range = (float(match[1]) for match in matches if match)
     except ValueError:
-        raise MasteringError(f"ffmpeg gave no loudness: {said[-300:]!r}", remedy=REMEDY) from None
+        raise MasteringError(f"ffmpeg reported no loudness: {output[-300:]!r}", remedy=REMEDY) from None
     return _Reading(integrated, true_peak, loudness_range)
 
 
-_METERS = (("I", "LUFS"), ("Peak", "dBFS"), ("LRA", "LU"))
-
-
-def _source() -> ffmpeg.Stream:
+def _input_stream() -> ffmpeg.Stream:
     return ffmpeg.input("pipe:0", format="f32le", ar=MASTER_RATE, ac=1, protocol_whitelist="pipe")
 
 
-def _metered(stream: ffmpeg.Stream) -> ffmpeg.Stream:
+def _measured(stream: ffmpeg.Stream) -> ffmpeg.Stream:
     return stream.filter("ebur128", peak="true", framelog="quiet").output("-", format="null")
 
 
-def _measuring(program: Path) -> list[str]:
-    return _command(program, _metered(_source()))
+def _measuring_command(program: Path) -> list[str]:
+    return _command(program, _measured(_input_stream()))
 
 
-def _writing(program: Path, samples: int, wav: Path, mp3: Path, *, limited: bool) -> list[str]:
-    """Limit if need be, then write and measure the very 16-bit samples that are written."""
-    stream = _source()
+def _writing_command(program: Path, samples: int, wav: Path, mp3: Path, *, limited: bool) -> list[str]:
+    """The command that limits the samples if `limited`, writes both files, and measures what is written."""
+    stream = _input_stream()
     if limited:
-        ceiling = 10 ** ((TRUE_PEAK_CEILING - _SETTLING) / 20)
+        ceiling = 10 ** ((TRUE_PEAK_CEILING - _RESAMPLING_MARGIN) / 20)
         stream = (
             stream.filter("aresample", _LIMITER_RATE)
             .filter("alimiter", limit=ceiling, attack=5, release=50, level="disabled", latency=1)
@@ -183,15 +185,15 @@ def _writing(program: Path, samples: int, wav: Path, mp3: Path, *, limited: bool
         )
     exact = stream.filter("apad", whole_len=samples).filter("atrim", end_sample=samples)
     parts = exact.filter("aformat", sample_fmts="s16").filter_multi_output("asplit", 3)
-    # No clock, version or random number enters the files: the same samples are the same bytes.
+    # No time, version or random number is written, so that the same samples give the same bytes.
     plain = {"map_metadata": -1, "fflags": "+bitexact", "flags:a": "+bitexact"}
     written = ffmpeg.merge_outputs(
-        # 16 bits are what the clips have; RF64 takes over beyond 4 GB, at 12 hours.
+        # Clips have 16 bits too. A WAV file over 4 GB, at 12 hours, becomes RF64.
         ffmpeg.output(parts[0], f"file:{wav}", format="wav", acodec="pcm_s16le", rf64="auto", **plain),
         ffmpeg.output(
             parts[1], f"file:{mp3}", format="mp3", acodec="libmp3lame", **{"q:a": MP3_QUALITY}, **plain
         ),
-        _metered(parts[2]),
+        _measured(parts[2]),
     )
     return _command(program, written)
 
@@ -202,8 +204,8 @@ def _command(program: Path, graph: ffmpeg.Stream) -> list[str]:
     return command
 
 
-def _refuse_full_disk(timeline: Timeline, out_dir: Path) -> None:
-    needed = timeline.samples * _BYTES_PER_SAMPLE + timeline.seconds * _MP3_BYTES + _ROOM
+def _check_free_space(timeline: Timeline, out_dir: Path) -> None:
+    needed = timeline.samples * _BYTES_PER_SAMPLE + timeline.seconds * _MP3_BYTES_PER_SECOND + _FREE_BYTES
     free = shutil.disk_usage(out_dir).free
     if free < needed:
         raise MasteringError(

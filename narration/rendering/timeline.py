@@ -1,4 +1,4 @@
-"""Where every clip stands in the master, in whole samples: the one clock of audio and captions."""
+"""The timeline: the place of each clip in the master, in whole samples, for audio and captions alike."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from narration.chunking import Boundary, Chunk
 
 MASTER_RATE = 48_000  # Hz
-UPSAMPLING = MASTER_RATE // SAMPLE_RATE  # master samples per clip sample, a whole number
+UPSAMPLING = MASTER_RATE // SAMPLE_RATE  # master samples per clip sample: a whole number
 
 LEAD_IN = 0.2  # s of silence before the first word
 TAIL = 0.6  # s of silence after the last
-HEAD_GUARD = 0.06  # s of silence kept before its first sound: onsets rise from below the threshold
-TAIL_GUARD = 0.08  # s kept after its last sound, where words fade
-MAX_LEVELLING = 3.0  # dB, either way, towards the narration's median loudness
+HEAD_GUARD = 0.06  # s of silence kept before a clip's first sound, which begins below the threshold
+TAIL_GUARD = 0.08  # s of silence kept after a clip's last sound, which fades below the threshold
+MAX_LEVELLING = 3.0  # dB up or down, towards the median loudness of the clips
 
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """Seconds of silence heard after a sentence, after a paragraph, and on both sides of a heading."""
+    """Seconds of silence after a sentence, after a paragraph, and on both sides of a heading."""
 
     sentence: float = 0.35
     paragraph: float = 0.75
     heading: float = 1.2
 
     def at(self, boundary: Boundary) -> float:
-        """Seconds heard at `boundary`; nothing follows the end."""
+        """Seconds of silence at `boundary`; none at the end."""
         if boundary == "end":
             return 0.0
         return {"sentence": self.sentence, "paragraph": self.paragraph, "heading": self.heading}[boundary]
@@ -40,10 +40,10 @@ class Pauses:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One chunk's clip in the master.
+    """The place of one chunk's clip in the master.
 
-    Samples `start` to `end` at 48 kHz hold the clip's `trim_start` to `trim_end` at 24 kHz,
-    raised by `gain_db`.
+    The master's samples `start` to `end` (48 kHz) hold the clip's samples `trim_start` to `trim_end`
+    (24 kHz), with a gain of `gain_db`.
     """
 
     chunk: int  # index, from 1
@@ -51,33 +51,34 @@ class Placement:
     end: int
     trim_start: int
     trim_end: int
-    clip_samples: int  # of the whole clip, so that another clip under the same name is noticed
+    clip_samples: int  # of the untrimmed clip, by which a clip that was replaced since is noticed
     gain_db: float
 
     def at(self, clip_sample: int) -> int:
-        """The master sample of a clip sample, kept within the placement."""
+        """The master's sample for a sample of the clip, limited to the placement."""
         return min(max(self.start + (clip_sample - self.trim_start) * UPSAMPLING, self.start), self.end)
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """All placements in order, without overlap, and the master's length in samples at 48 kHz."""
+    """The placements of all clips, in order and without overlap, and the length of the master in samples."""
 
     placements: tuple[Placement, ...]
     samples: int
 
     @property
     def seconds(self) -> float:
-        """The master's length."""
+        """The length of the master in seconds."""
         return self.samples / MASTER_RATE
 
 
 def arrange(chunks: Sequence[Chunk], shapes: Sequence[ClipShape], pauses: Pauses) -> Timeline:
-    """Place the clips of `chunks` one after another; `shapes` is parallel to `chunks`.
+    """Place the clips of `chunks` one after another; `shapes` holds the shape of each chunk's clip.
 
-    Silence at a clip's edges is cut down to the guards, and what is left of it counts towards
-    the pause, so that what is heard between two sounds is what `pauses` says, or the two guards
-    where that is more. Raises `ValueError` for no chunks, or shapes that are not theirs.
+    The silence at a clip's edges is cut down to the guards. What is left of it counts as part of the
+    pause, so that the silence between two clips' sounds is the one in `pauses`, or that of the two
+    guards if it is longer. Raises `ValueError` without chunks, or if the numbers of chunks and shapes
+    differ.
     """
     if not chunks or len(chunks) != len(shapes):
         raise ValueError(f"{len(chunks)} chunks cannot be arranged with {len(shapes)} clips")
@@ -94,7 +95,7 @@ def arrange(chunks: Sequence[Chunk], shapes: Sequence[ClipShape], pauses: Pauses
         levelling = 0.0 if shape.loudness is None else target - shape.loudness
         gain_db = min(max(levelling, -MAX_LEVELLING), MAX_LEVELLING)
         placements.append(Placement(chunk.index, start, end, trim_start, trim_end, shape.samples, gain_db))
-        # The cursor stands where the next sound is to begin.
+        # The cursor is where the next clip's sound begins.
         cursor = end - (trim_end - shape.speech_end) * UPSAMPLING + _samples(pauses.at(chunk.boundary))
     last = placements[-1].end
     silence_left = (placements[-1].trim_end - shapes[-1].speech_end) * UPSAMPLING

@@ -1,4 +1,4 @@
-"""How long a text takes to say, against real speech."""
+"""The expected duration of spoken text, compared with real speech."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("voice", "text"), TEXTS)
-def test_bounds_hold_real_speech(voice: str, text: str) -> None:
-    """No one who speaks from 100 to 260 words a minute leaves the bounds."""
+def test_real_speech_is_within_the_bounds(voice: str, text: str) -> None:
+    """Speech of 100 to 260 words per minute takes between the fastest and the slowest duration."""
     bounds = speech_duration(text)
     for wpm in (100, 260):
         seconds = speak(text, voice=voice, wpm=wpm).size / RATE
@@ -44,41 +44,41 @@ def test_bounds_hold_real_speech(voice: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(("voice", "text"), TEXTS)
-def test_twice_the_expected_seconds_never_cut_a_narrator(voice: str, text: str) -> None:
-    """At 150 words a minute every text ends before twice its expected time, or ten seconds."""
+def test_twice_the_expected_seconds_is_enough_for_real_speech(voice: str, text: str) -> None:
+    """At 150 words per minute every text takes less than twice its expected duration, or than 10 s."""
     seconds = speak(text, voice=voice, wpm=150).size / RATE
     assert seconds < max(2 * expected_seconds(text), MIN_FRAME_CAP / FRAME_RATE)
 
 
 @pytest.mark.parametrize(("voice", "text"), TEXTS[:2] + TEXTS[10:])
 def test_running_text_is_expected_within_a_third(voice: str, text: str) -> None:
-    """For sentences of words the expectation is right within a third at 150 words a minute."""
+    """Sentences of words at 150 words per minute take the expected duration to within a third."""
     seconds = speak(text, voice=voice, wpm=150).size / RATE
     assert seconds / 1.35 < expected_seconds(text) < seconds * 1.35
 
 
 def test_more_text_takes_longer() -> None:
-    """Every unit adds to the expectation; marks that are not heard add nothing."""
+    """Each word adds to the expected duration; marks that are not spoken add nothing."""
     assert expected_seconds("One two three.") > expected_seconds("One two.")
     assert expected_seconds("“One” *two*") == expected_seconds("One two")
     assert expected_seconds("") == expected_seconds("\u200b")
 
 
-def test_a_word_no_one_would_finish_may_be_short() -> None:
-    """Ten thousand letters in a row do not oblige a speaker to minutes of sound."""
+def test_an_endless_word_may_be_cut_short() -> None:
+    """A word of ten thousand letters may be spoken in two seconds without being too fast."""
     assert speech_duration("q" * 10_000).fastest < 2.0 < speech_duration("q" * 10_000).expected
 
 
 @pytest.mark.parametrize("text", ["½cup", "①第一章", "²x", "Ⅳb", "₂e", "x²y", "3½in", "٣٤"])
-def test_numerals_that_are_no_digits_are_said_like_digits(text: str) -> None:
-    """A fraction or a circled number right before a word is a number and a word."""
+def test_other_numerals_count_as_digits(text: str) -> None:
+    """A fraction or a circled number directly before a word counts as a number and a word."""
     assert expected_seconds("") < expected_seconds(text) < expected_seconds(f"{text} and more")
     assert expected_seconds("½cup") == expected_seconds("7cup")
 
 
 @settings(deadline=None)  # a loaded machine
 @given(st.text())
-def test_any_text_has_a_pace(text: str) -> None:
-    """No text is beyond it, and its bounds are in order."""
+def test_any_text_has_a_duration(text: str) -> None:
+    """Any text has a positive duration, with the fastest, expected and slowest in order."""
     bounds = speech_duration(text)
     assert 0 < bounds.fastest <= bounds.expected <= bounds.slowest
