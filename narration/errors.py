@@ -1,30 +1,30 @@
-"""Every way a narration can fail, as types that say whether trying again helps.
+"""All errors of a narration, as types that say whether the same call may succeed if it is repeated.
 
 ```
 NarrationError
-├── InputError                the person can mend it: exit status 2, nothing was started
-│   ├── ScriptError           the script's bytes or words
+├── InputError                the input is wrong: exit status 2, no job was started
+│   ├── ScriptError           the script's bytes or text
 │   ├── VoiceError            the voice's sample, transcript or name
 │   ├── SettingsError         a setting, an id, a flag, or two that contradict each other
-│   │   └── PrefectUnavailable the Prefect server that is set cannot be used
-│   └── BudgetError           the price exceeds what was allowed
-├── StoreError                the store; `retryable` by instance
-│   ├── StoreUnavailable      an outage: try again
+│   │   └── PrefectUnavailable the configured Prefect server cannot be used
+│   └── BudgetError           the price is over the limit
+├── StoreError                the store failed; each subclass says whether to try again
+│   ├── StoreUnavailable      no answer, or busy: try again
 │   ├── StoreRefused          credentials, region, bucket, no room: a person must act
-│   ├── ManifestConflict      somebody else published first: read again, then write again
-│   └── Damaged               bytes that are not what their sidecar says: make them again
-├── EndpointError             the worker's endpoint
-│   ├── EndpointUnavailable   429, 5xx, connection trouble, deadline: try again
+│   ├── ManifestConflict      another run published meanwhile: read again, then write again
+│   └── Damaged               stored bytes are missing or altered: make them again
+├── EndpointError             the RunPod endpoint gave no clip
+│   ├── EndpointUnavailable   429, 5xx, failed connection, timeout: try again
 │   ├── EndpointRefused       wrong key, wrong endpoint, bad request: a person must act
-│   ├── JobFailed             the worker answered with a failure; the worker says if it is final
-│   ├── JobLost               the job ran or expired and its result cannot be had: submit again
-│   ├── JobTimedOut           the platform gave up on the job: submit again
-│   ├── JobCancelled          somebody cancelled the job: submit again only if asked
-│   └── BadResult             an answer that is not a clip: submit again
-├── BadAudio                  bytes that are not usable audio: whoever asked says what follows
-├── QualityError              a clip that is audio, but not this chunk spoken well
-├── MasteringError            ffmpeg or the arranged audio
-└── ChunksFailed              at the end of a run: some chunks have no clip; the rest are stored
+│   ├── JobFailed             the worker answered with a failure, and says whether to try again
+│   ├── JobLost               the result of the job cannot be fetched any more: submit again
+│   ├── JobTimedOut           RunPod gave up on the job: submit again
+│   ├── JobCancelled          the job was cancelled: submit again only on request
+│   └── BadResult             the answer is not a clip: submit again
+├── BadAudio                  bytes that are not usable audio: the caller decides what to do
+├── QualityError              the clip is audio, but not this chunk spoken well
+├── MasteringError            ffmpeg failed, or the audio cannot be mastered
+└── ChunksFailed              at the end of a run: some chunks have no clip; the others are stored
 ```
 """
 
@@ -36,11 +36,11 @@ from narration.escaping import single_line
 
 
 class NarrationError(Exception):
-    """A failure with a cause in words, a remedy, and whether trying again helps.
+    """A failure: its cause as `message`, what a person can do as `remedy`, and two facts about it.
 
-    `retryable` is a fact about the failure, not about the caller's patience; `clips_stored`
-    is set by a run that had begun to make clips when it failed. Both texts are one printable line:
-    they may quote a file's name, and they end in logs.
+    `retryable`: the same call may succeed if it is repeated. `clips_stored`: the run that failed had
+    stored clips or found all of them stored. Message and remedy are made one printable line, since
+    they may quote the name of a file and are written to logs.
     """
 
     retryable: bool = False
@@ -57,8 +57,8 @@ class NarrationError(Exception):
         return f"{self.message} ({self.remedy})" if self.remedy else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions cross process and Prefect result borders by pickle; the
-        # default protocol would call __init__ with positional arguments only.
+        # Prefect and processes pass exceptions on by pickle, which by default calls __init__ with
+        # positional arguments only.
         return (_rebuild, (type(self), self.args, dict(self.__dict__)))
 
 
@@ -72,7 +72,7 @@ def _rebuild(
 
 
 class InputError(NarrationError):
-    """Something the person gave cannot be used; nothing was started."""
+    """An input cannot be used; no job was started."""
 
 
 class ScriptError(InputError):
@@ -84,54 +84,54 @@ class VoiceError(InputError):
 
 
 class SettingsError(InputError):
-    """A setting, an id or a flag is missing, malformed or contradicts another."""
+    """A setting, an id or a flag is missing or malformed, or contradicts another one."""
 
 
 class PrefectUnavailable(SettingsError):
-    """The Prefect server that is set does not answer, or not as one."""
+    """The configured Prefect server does not answer, or is another kind of server."""
 
 
 class BudgetError(InputError):
-    """The narration would cost, or has cost, more than was allowed."""
+    """The narration would cost, or has cost, more than its limit."""
 
 
 class StoreError(NarrationError):
-    """The store could not do what was asked."""
+    """The store could not read or write."""
 
 
 class StoreUnavailable(StoreError):
-    """The store did not answer, or answered that it is busy."""
+    """The store did not answer, or is busy."""
 
     retryable = True
 
 
 class StoreRefused(StoreError):
-    """The store answered no: credentials, region, bucket, permissions or room."""
+    """The store refused: wrong credentials, region or bucket, no permission, or no room."""
 
 
 class ManifestConflict(StoreError):
-    """The manifest changed since it was read; read it again and redo the change."""
+    """The manifest was changed since it was read: read it again and repeat the change."""
 
     retryable = True
 
 
 class Damaged(StoreError):
-    """Stored bytes are missing, truncated or altered; what they held must be made again."""
+    """Stored bytes are missing, truncated or altered, and must be made again."""
 
     retryable = True
 
 
 class EndpointError(NarrationError):
-    """The worker's endpoint did not give a clip. `execution_ms` of a job that ran all the same is paid."""
+    """The RunPod endpoint gave no clip. `execution_ms` is the time of the job if it ran; it is paid."""
 
     execution_ms: float | None = None
 
 
 class EndpointUnavailable(EndpointError):
-    """No useful answer: rate limit, server error, connection trouble or a deadline.
+    """No usable answer: rate limit, server error, failed connection or timeout.
 
-    `maybe_accepted`: the answer to a submission was lost on its way, so the endpoint may be
-    working on a job whose id nobody knows; submitting again may pay twice.
+    `maybe_accepted`: the answer to a submission was lost, so that a job with an unknown id may be
+    running; submitting again may pay twice.
     """
 
     retryable = True
@@ -142,13 +142,13 @@ class EndpointUnavailable(EndpointError):
 
 
 class EndpointRefused(EndpointError):
-    """The endpoint answered no: wrong key, unknown endpoint, request it cannot take."""
+    """The endpoint refused: wrong key, unknown endpoint, or a request that it does not accept."""
 
 
 class JobFailed(EndpointError):
-    """The worker, or the platform for it, reported a failure.
+    """The worker or RunPod reported that the job failed.
 
-    `code` is the worker's `error_code`, empty when the platform itself failed the job.
+    `code` is the worker's `error_code`; it is empty if RunPod itself failed the job.
     """
 
     def __init__(self, message: str, *, code: str = "", remedy: str = "", retryable: bool = False) -> None:
@@ -157,13 +157,13 @@ class JobFailed(EndpointError):
 
 
 class JobLost(EndpointError):
-    """The job's result cannot be had any more: expired, forgotten, or completed without output."""
+    """The result of the job cannot be fetched: it expired, the job is unknown, or it has no output."""
 
     retryable = True
 
 
 class JobTimedOut(EndpointError):
-    """The platform gave up on the job before a worker reported."""
+    """RunPod gave up on the job before a worker answered."""
 
     retryable = True
 
@@ -173,29 +173,29 @@ class JobCancelled(EndpointError):
 
 
 class BadResult(EndpointError):
-    """The endpoint's answer claims success but is not a clip of the contract."""
+    """The worker reported success, but its answer is not a clip of the contract."""
 
     retryable = True
 
 
 class BadAudio(NarrationError):
-    """Bytes that are not usable audio: another format, truncated, empty, endless or not finite."""
+    """Bytes that are not usable audio: not audio, truncated, empty, too long, or with infinite samples."""
 
 
 class QualityError(NarrationError):
-    """The clip is audio, but cannot be this chunk spoken well; another seed may help."""
+    """The clip is audio, but not this chunk spoken well; another seed may give a better one."""
 
     retryable = True
 
 
 class MasteringError(NarrationError):
-    """The clips could not be made into a master."""
+    """The clips could not be mastered."""
 
 
 class ChunksFailed(NarrationError):
-    """Some chunks have no clip; every other clip is stored.
+    """Some chunks have no clip; the clips of all others are stored.
 
-    `failures`: chunk index (from 1) -> cause; `report`: the run's report as plain values.
+    `failures` maps the index of a chunk (from 1) to the cause; `report` is the run's report as JSON.
     """
 
     clips_stored = True

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|<>~$&]|(?<=[0-9])\.(?=\s|$))")  # 1. begins a list
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|<>~$&]|(?<=[0-9])\.(?=\s|$))")  # "1." would begin a list
 
 
 def single_line(text: str) -> str:
-    """`text` on one line, with nothing in it that a terminal would obey: no line of a log can be forged.
+    """`text` as one printable line, which cannot forge a line of a log or control a terminal.
 
-    Characters that end lines, control, change direction or do not show become spaces.
+    Line breaks, controls, direction marks and other unprintable characters become spaces.
     """
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def escape_markdown(text: str) -> str:
-    """`text` as Markdown that renders as itself, on one line: no link, image, list, table or HTML.
+    """`text` as one line of Markdown that is shown as it is: no link, image, list, table or HTML.
 
-    But for an address that stands in it: some readers let it be followed, to just where it says.
+    Some viewers still turn a URL in the text into a link to that URL.
     """
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Facts of any shape that are passed on as they came: JSON, and nothing that only Python takes for it."""
+"""The type of a JSON object with any fields, for facts that are stored and published unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 
 
 def _is_json(value: dict[str, Any]) -> dict[str, Any]:
-    """Infinity is no JSON, though readers make it of 1e999: published again, it would become null."""
+    """Refuse infinity, which a JSON reader makes of 1e999 and a writer would turn into null."""
     json.dumps(value, allow_nan=False)
     return value
 

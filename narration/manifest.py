@@ -1,4 +1,4 @@
-"""The published index of a narration, and the memory of every choice made about its chunks."""
+"""The manifest of a narration: its published files, timing and cost, and the takes of its chunks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SCHEMA_VERSION = 1
 
 
 class _Entry(BaseModel):
-    """Base of all entries: frozen; unknown fields of a later minor writer are kept out, not refused."""
+    """Base of all entries. Unknown fields, which a later version may write, are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class VoiceEntry(_Entry):
-    """The voice that speaks."""
+    """The cloned voice of the narration."""
 
     name: str
     sha256: Sha256
@@ -33,7 +33,7 @@ class VoiceEntry(_Entry):
 
 
 class FileEntry(_Entry):
-    """A published file: `key` in the store carries its content hash and is never overwritten."""
+    """A published file. Its `key` in the store holds its content hash, and it is never overwritten."""
 
     kind: Literal["wav", "mp3", "srt", "vtt", "html"]
     key: str
@@ -43,7 +43,7 @@ class FileEntry(_Entry):
 
 
 class LoudnessEntry(_Entry):
-    """Loudness as measured on the finished master (EBU R128)."""
+    """The loudness of the master as measured on its samples (EBU R128)."""
 
     preset: str
     target_lufs: float
@@ -55,7 +55,7 @@ class LoudnessEntry(_Entry):
 
 
 class ChapterEntry(_Entry):
-    """A heading as a chapter; `start` and `end` in seconds."""
+    """A chapter, which a heading begins; `start` and `end` in seconds of the master."""
 
     title: str
     level: int
@@ -64,21 +64,21 @@ class ChapterEntry(_Entry):
 
 
 class TakeEntry(_Entry):
-    """One take made of a chunk: what to ask for to have it again."""
+    """One take of a chunk, with all that is needed to request it again."""
 
     take: Annotated[int, Field(ge=1)]
     digest: Sha256
-    seed: int | None = None  # asked for by a person; None lets the digest decide
-    text: str | None = None  # override of the source text
-    asked_by: str | None = None  # the run that asked for it
+    seed: int | None = None  # requested by a person; None: derived from the digest
+    text: str | None = None  # spoken instead of the source text
+    asked_by: str | None = None  # id of the run that requested it
 
 
 class ChunkEntry(_Entry):
-    """A chunk as it is spoken in this narration; times in seconds of the master."""
+    """A chunk as it is spoken in the narration; times in seconds of the master."""
 
     index: Annotated[int, Field(ge=1)]
     source_text: str
-    text: str  # as sent: the source text or the take's override
+    text: str  # as spoken: the source text, or that of the take
     kind: Literal["heading", "text"]
     boundary: str
     digest: Sha256
@@ -89,10 +89,10 @@ class ChunkEntry(_Entry):
     gain_db: float
     seed: int
     attempt: int
-    flags: tuple[str, ...] = ()  # faults that no attempt was free of
-    notes: tuple[str, ...] = ()
-    score: float = 1.0  # 0 to 1, by its signal; orders the review page
-    refused: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()  # faults of the clip, which was kept because no attempt had none
+    notes: tuple[str, ...] = ()  # remarks on the clip that are no faults
+    score: float = 1.0  # quality of the clip from 0 to 1, by which the review page is sorted
+    refused: tuple[str, ...] = ()  # why earlier attempts were not kept
     cached: bool
     execution_seconds: float = 0.0
     model: str
@@ -100,7 +100,7 @@ class ChunkEntry(_Entry):
 
 
 class CueEntry(_Entry):
-    """One caption; `aligned` says whether its inner boundary sits in a measured pause."""
+    """One caption; `aligned`: both its ends are at measured pauses or edges of a clip."""
 
     index: int
     chunk: int
@@ -111,7 +111,7 @@ class CueEntry(_Entry):
 
 
 class CostEntry(_Entry):
-    """What the latest run paid: worker seconds as reported, USD at the price set."""
+    """The cost of the run that published: worker seconds as reported, and USD at the price set."""
 
     jobs: int
     execution_seconds: float
@@ -121,7 +121,7 @@ class CostEntry(_Entry):
 
 
 class Manifest(_Entry):
-    """`narrations/<id>/manifest.json`. Sample positions are exact in `samples`; seconds are for people."""
+    """The content of `narrations/<id>/manifest.json`. `samples` is exact; `duration` is in seconds."""
 
     schema_version: int = SCHEMA_VERSION
     id: str
@@ -145,7 +145,7 @@ class Manifest(_Entry):
     cost: CostEntry
 
     def file(self, kind: str) -> FileEntry | None:
-        """The published file of that kind."""
+        """The published file of `kind`, or None."""
         return next((entry for entry in self.files if entry.kind == kind), None)
 
 
@@ -156,24 +156,24 @@ def manifest_schema() -> dict[str, Any]:
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
-    """The manifest as published: UTF-8 JSON, stable order."""
+    """The manifest as it is published: UTF-8 JSON with its fields in a fixed order."""
     return (json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n").encode()
 
 
 def load_manifest(data: bytes, *, name: str) -> Manifest:
-    """Read a manifest back; `StoreRefused` for a newer schema or bytes that are not a manifest."""
+    """Read a manifest; errors call it `name`. Raises `StoreRefused` for a newer schema or other bytes."""
     try:
         fields = from_json(data, allow_inf_nan=False)
         version = int(fields["schema_version"])
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise StoreRefused(
             f"{name} is not a manifest: {type(error).__name__}",
-            remedy="restore it from a backup, or delete it to publish afresh; its takes would be forgotten",
+            remedy="restore it from a backup, or delete it to publish anew without its takes",
         ) from None
     if version > SCHEMA_VERSION:
         raise StoreRefused(
             f"{name} has schema version {version}; this program knows {SCHEMA_VERSION}",
-            remedy="update this program; it will not write over what it cannot read",
+            remedy="update this program; it does not replace a manifest that it cannot read",
         )
     try:
         return Manifest.model_validate(fields)
@@ -182,44 +182,43 @@ def load_manifest(data: bytes, *, name: str) -> Manifest:
         field = ".".join(str(part) for part in first["loc"])
         raise StoreRefused(
             f"{name} is not a manifest: {field}: {first['msg']}",
-            remedy="restore it from a backup, or delete it to publish afresh; its takes would be forgotten",
+            remedy="restore it from a backup, or delete it to publish anew without its takes",
         ) from None
 
 
 @dataclass(frozen=True, slots=True)
 class TakeHistory:
-    """What was chosen for one chunk: the current take, and all takes made."""
+    """The takes of one chunk: the number of the current one, and all that were made."""
 
     take: int
     takes: tuple[TakeEntry, ...]
 
     @property
     def current(self) -> TakeEntry | None:
-        """The record of the current take."""
+        """The entry of the current take, or None if there is none."""
         return next((entry for entry in self.takes if entry.take == self.take), None)
 
 
 def carry_over(
     manifest: Manifest | None, texts: Sequence[str]
 ) -> tuple[list[TakeHistory | None], list[ChunkEntry]]:
-    """Choices for chunks whose source text is in `manifest`, nth occurrence to nth.
+    """The takes that `manifest` holds for chunks with these source texts, in the order of `texts`.
 
-    Returns one `Choice` or None per text, and the entries whose choices no text took over
-    although somebody had chosen (a take beyond the first, or an override).
+    The nth chunk with a text gets the takes of the nth entry with the same source text, or None. Also
+    returns the entries that no text matches although a person chose something for them: another take
+    than the first, or another text.
     """
-    remembered: dict[tuple[str, int], ChunkEntry] = {}
+    entries: dict[tuple[str, int], ChunkEntry] = {}
     if manifest is not None:
-        seen: Counter[str] = Counter()
+        occurrences: Counter[str] = Counter()
         for entry in manifest.chunks:
-            remembered[entry.source_text, seen[entry.source_text]] = entry
-            seen[entry.source_text] += 1
-    choices: list[TakeHistory | None] = []
-    wanted: Counter[str] = Counter()
+            entries[entry.source_text, occurrences[entry.source_text]] = entry
+            occurrences[entry.source_text] += 1
+    histories: list[TakeHistory | None] = []
+    matched: Counter[str] = Counter()
     for text in texts:
-        found = remembered.pop((text, wanted[text]), None)
-        wanted[text] += 1
-        choices.append(TakeHistory(found.take, found.takes) if found else None)
-    dropped = [
-        entry for entry in remembered.values() if len(entry.takes) > 1 or entry.text != entry.source_text
-    ]
-    return choices, dropped
+        match = entries.pop((text, matched[text]), None)
+        matched[text] += 1
+        histories.append(TakeHistory(match.take, match.takes) if match else None)
+    dropped = [entry for entry in entries.values() if len(entry.takes) > 1 or entry.text != entry.source_text]
+    return histories, dropped
