@@ -1,4 +1,4 @@
-"""The manifest: what is published reads back, what is not one is refused, choices are remembered."""
+"""The manifest: reading and writing it, refusing other bytes, and carrying takes over to the next run."""
 
 from __future__ import annotations
 
@@ -97,25 +97,25 @@ def made_with(settings: Settings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in (*CLIP_SETTINGS, *RENDER_SETTINGS)}
 
 
-def test_what_is_written_reads_back() -> None:
-    """Nothing is lost between a run that publishes and one that goes on from there."""
+def test_a_manifest_that_is_written_is_read_back_unchanged() -> None:
+    """A run reads exactly the manifest that an earlier run wrote."""
     written = manifest(chunk(1, "Hello — “quoted” ✓", 1, 2))
     assert load_manifest(dump_manifest(written), name="m") == written
 
 
-def test_the_published_schema_is_the_models_own() -> None:
-    """`video_agent` may rely on the file beside the code."""
+def test_the_schema_file_is_the_schema_of_the_model() -> None:
+    """The JSON Schema beside the code, which other programs read, is that of the manifest."""
     published = json.loads(Path(narration.manifest.__file__).with_name("manifest.schema.json").read_text())
     assert published == manifest_schema()
 
 
-def test_a_manifest_holds_to_its_schema() -> None:
-    """The schema describes what is written."""
+def test_a_manifest_is_valid_by_its_schema() -> None:
+    """A written manifest is valid by the JSON Schema."""
     jsonschema.validate(json.loads(dump_manifest(manifest(chunk(1, "Hello.")))), manifest_schema())
 
 
-def test_a_newer_schema_is_refused_and_not_written_over() -> None:
-    """An old program must not destroy what a new one knows."""
+def test_a_manifest_with_a_newer_schema_is_refused() -> None:
+    """An old program does not replace a manifest that a newer one wrote."""
     newer = json.loads(dump_manifest(manifest())) | {"schema_version": SCHEMA_VERSION + 1}
     with pytest.raises(StoreRefused, match="schema version"):
         load_manifest(json.dumps(newer).encode(), name="m")
@@ -130,8 +130,8 @@ FIELDS = json.loads(dump_manifest(manifest(chunk(1, "Hello."))))
 
 
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
-def test_bytes_that_are_no_manifest_are_refused_by_name(data: bytes) -> None:
-    """A manifest altered behind our back is a clear error, never a crash."""
+def test_bytes_that_are_no_manifest_are_refused_with_their_name(data: bytes) -> None:
+    """Any bytes that are not a manifest are a StoreRefused that names it, and no other error."""
     with pytest.raises(StoreRefused, match="m is not a manifest"):
         load_manifest(data, name="m")
 
@@ -142,16 +142,16 @@ def test_bytes_that_are_no_manifest_are_refused_by_name(data: bytes) -> None:
 @example("settings", {"temperature": float("inf")})
 @example("id", "\ud800")
 def test_a_manifest_with_one_field_altered_is_read_or_refused(field: str, value: Any) -> None:
-    """No alteration of one field makes anything but a manifest that can be published again, or a refusal."""
+    """Any value of one field gives a manifest that can be published again, or a StoreRefused."""
     altered = json.dumps(FIELDS | {field: value}).replace("Infinity", "1e999").encode()
     try:
         read = load_manifest(altered, name="m")
     except StoreRefused as refusal:
-        told = str(refusal)
+        message = str(refusal)
     else:
         assert load_manifest(dump_manifest(read), name="m") == read
         return
-    assert told.startswith("m ")
+    assert message.startswith("m ")
 
 
 def test_a_manifest_decides_neither_where_keys_go_nor_what_is_run() -> None:
@@ -199,15 +199,15 @@ async def test_a_manifest_that_names_another_narration_is_published_again(tmp_pa
         assert await unwrap(find_published)(run, narration) == answer
 
 
-def test_choices_follow_their_text_nth_to_nth() -> None:
-    """The second of two equal paragraphs keeps its own take when something is put between them."""
+def test_takes_follow_their_source_text_nth_to_nth() -> None:
+    """The second of two equal paragraphs keeps its take if a paragraph is inserted between them."""
     before = manifest(chunk(1, "Same."), chunk(2, "Same.", 1, 2), chunk(3, "Other.", 1, 2, 3))
-    choices, dropped = carry_over(before, ["New.", "Same.", "Another.", "Same."])
-    assert [choice and choice.take for choice in choices] == [None, 1, None, 2]
+    histories, dropped = carry_over(before, ["New.", "Same.", "Another.", "Same."])
+    assert [history and history.take for history in histories] == [None, 1, None, 2]
     assert [entry.source_text for entry in dropped] == ["Other."]
 
 
-def test_a_chunk_nobody_chose_anything_for_is_not_reported_as_dropped() -> None:
-    """Only lost choices are news."""
+def test_only_chunks_with_a_choice_are_reported_as_dropped() -> None:
+    """A chunk that is gone is reported only if it had another take or text."""
     assert carry_over(manifest(chunk(1, "Gone.")), ["New."])[1] == []
     assert len(carry_over(manifest(chunk(1, "Gone.", override="Said.")), ["New."])[1]) == 1

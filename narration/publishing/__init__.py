@@ -1,7 +1,9 @@
-"""A finished narration becomes public: files named by content first, the manifest last.
+"""Publishing a rendered narration in the store: its files first, the manifest last.
 
-`publishing` does it, `describing` writes the manifest's entries, `review` the page for listening,
-`commands` what a person can paste from it.
+- `publisher` stores the files and replaces the manifest; it also renews a review page.
+- `manifest_builder` makes the manifest of a rendered narration.
+- `review` makes the review page, from the template `review.html.j2`.
+- `commands` makes the shell commands that the page and the run's summary show.
 """
 
 from narration.publishing.publisher import publish, renew_review, report_of

@@ -1,4 +1,4 @@
-"""Commands for a person to paste into a shell: on the review page, in a run's summary."""
+"""Shell commands shown on the review page and in the summary of a run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from narration.settings import EngineName
 
 
 def retake_command(narration_id: str, chunks: Iterable[int], *, store: str, engine: EngineName) -> str:
-    """What takes these chunks of a published narration again. `store`: where it is, by `Store.location`."""
-    speaker = ["--engine", engine] if engine == "draft" else []  # any other is what settings choose
-    return shlex.join(["narrate", "retake", narration_id, *map(str, chunks), "--store", store, *speaker])
+    """The command that retakes these chunks of a published narration. `store` is `Store.location`."""
+    options = ["--engine", engine] if engine == "draft" else []  # the default of the settings otherwise
+    return shlex.join(["narrate", "retake", narration_id, *map(str, chunks), "--store", store, *options])
 
 
 def review_command(narration_id: str, *, store: str) -> str:
-    """What makes the review page of a published narration again, with new links."""
+    """The command that renews the review page of a published narration, with new links."""
     return shlex.join(["narrate", "review", narration_id, "--store", store])

@@ -1,4 +1,4 @@
-"""A real browser for tests: headless Chromium, driven by its DevTools protocol."""
+"""Headless Chromium for tests, controlled by its DevTools protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START_SECONDS = 60.0
 
 _QUIET = (
     "--headless=new",
-    "--no-sandbox",  # root, as in a container, has no other way
+    "--no-sandbox",  # Chromium needs it to run as root, as in a container
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--autoplay-policy=no-user-gesture-required",
@@ -31,7 +31,7 @@ _QUIET = (
     "--no-first-run",
     "--mute-audio",
     "--remote-debugging-port=0",
-    # Nothing but this machine is looked up, whatever a page asks for.
+    # No page can reach another machine.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
@@ -44,29 +44,29 @@ class Page:
         self._numbers = itertools.count(1)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command; its result. Events that come meanwhile are dropped."""
+        """Send a command and return its result. Events received before it are dropped."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=60))
-            if answer.get("id") == number:
-                assert "error" not in answer, answer
-                return dict(answer["result"])
+            message = json.loads(self._socket.recv(timeout=60))
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return dict(message["result"])
 
     def evaluate(self, expression: str) -> Any:
-        """The value of JavaScript, awaited."""
+        """The value of a JavaScript expression; a promise is awaited."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def open(self, url: str) -> None:
-        """Go there, and return once it is loaded."""
+        """Open the page at `url`, and return when it is loaded."""
         answer = self.call("Page.navigate", url=url)
         assert "errorText" not in answer, answer
         self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(url)}")
 
     def wait(self, condition: str, seconds: float = 30) -> None:
-        """Return once the JavaScript `condition` holds."""
+        """Return when the JavaScript `condition` is true; fail after `seconds`."""
         deadline = time.monotonic() + seconds
         while not self.evaluate(condition):
             assert time.monotonic() < deadline, condition
@@ -75,7 +75,7 @@ class Page:
 
 @contextmanager
 def browsing(profile: Path) -> Iterator[Page]:
-    """Chromium with a fresh profile and one page, gone at the end."""
+    """Start Chromium with a new profile and one page; it is ended with the context."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         raise RuntimeError("Chromium is not installed (Debian: apt-get install chromium)")
@@ -106,9 +106,11 @@ def browsing(profile: Path) -> Iterator[Page]:
 def _port(process: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + START_SECONDS
     while True:
-        told = re.search(r"DevTools listening on ws://127\.0\.0\.1:(\d+)/", log.read_text(errors="replace"))
-        if told:
-            return told[1]
+        announced = re.search(
+            r"DevTools listening on ws://127\.0\.0\.1:(\d+)/", log.read_text(errors="replace")
+        )
+        if announced:
+            return announced[1]
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"Chromium did not start:\n{log.read_text(errors='replace')[-2_000:]}")
         time.sleep(0.05)
