@@ -1,4 +1,4 @@
-"""A finished narration described: everything its manifest says."""
+"""Making the manifest of a rendered narration."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _chunk_entry(planned: PlannedChunk, clip: AudioClip, placement: Placement, s
 
 
 def _chapters(plan: Plan, placements: Mapping[int, Placement], samples: int) -> tuple[ChapterEntry, ...]:
-    """Headings as chapters, each to the next one's start, as they are written: speech adds a period."""
+    """One chapter for each heading, up to the next heading; its title is as the script writes it."""
     written = {paragraph.text for paragraph in plan.script.paragraphs if paragraph.kind == "heading"}
     headings = [planned.chunk for planned in plan.chunks if planned.chunk.kind == "heading"]
     starts = [placements[chunk.index].start for chunk in headings]
@@ -128,8 +128,9 @@ def _chapters(plan: Plan, placements: Mapping[int, Placement], samples: int) -> 
 
 
 def _as_written(heading: str, written: set[str]) -> str:
-    bare = heading.removesuffix(".")
-    return bare if heading not in written and bare in written else heading
+    """`heading` without the period that chunking adds to it."""
+    unpunctuated = heading.removesuffix(".")
+    return unpunctuated if heading not in written and unpunctuated in written else heading
 
 
 def _cue_entry(cue: Cue) -> CueEntry:

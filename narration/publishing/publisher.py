@@ -1,4 +1,4 @@
-"""A finished narration becomes public: files named by content first, the manifest last."""
+"""Publishing a narration in the store, and renewing its review page: the files first, the manifest last."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from narration.publishing.manifest_builder import build_manifest
 from narration.publishing.review import render_review
 from narration.rendering.render import READERS, RenderedNarration
 from narration.store import LINK_SECONDS, AudioClip, Store, validate_id
+from narration.store.clips import ClipCollection
 from narration.synthesis.report import RunReport
 from narration.synthesis.run_state import RunState
 
-RENEWALS = 5  # tries to renew a page while others publish
+MAX_RENEWALS = 5  # tries to renew a page, of which each fails if another run publishes meanwhile
 
 CONTENT_TYPES = {
     "wav": "audio/wav",
@@ -59,14 +60,14 @@ def publish(
 
 
 def renew_review(store: Store, narration_id: str) -> str:
-    """Publish a narration's review page again, with new links; a link to the page.
+    """Publish the review page of a narration again, with new links; returns a link to the page.
 
-    In S3 the players of a page, and links to it, end after a week. `narration_id` is a published
-    one, with or without its `-draft`; nothing is synthesized. Raises `InputError` for a narration
-    that is not published, `Damaged` for one whose clips are not all there.
+    In S3, links to the page and those of its players expire after a week. `narration_id` is that of a
+    published narration, with or without `-draft`. Raises `InputError` if the narration is not
+    published, and `Damaged` if a clip is missing.
     """
     validate_id(narration_id)
-    for _ in range(RENEWALS - 1):
+    for _ in range(MAX_RENEWALS - 1):
         try:
             return _renew_review(store, narration_id)
         except ManifestConflict:
@@ -75,12 +76,13 @@ def renew_review(store: Store, narration_id: str) -> str:
 
 
 def _renew_review(store: Store, narration_id: str) -> str:
-    found = store.manifests.read(narration_id) or store.manifests.read(narration_id + DRAFT_SUFFIX)
-    if found is None:
+    stored = store.manifests.read(narration_id) or store.manifests.read(narration_id + DRAFT_SUFFIX)
+    if stored is None:
         raise InputError(
             f"{store.location} has no narration {narration_id}", remedy="narrate it first, or name its store"
         )
-    manifest = load_manifest(found[0], name=f"the manifest of {narration_id}")
+    data, etag = stored
+    manifest = load_manifest(data, name=f"the manifest of {narration_id}")
     if manifest.id not in {narration_id, narration_id + DRAFT_SUFFIX}:
         raise StoreRefused(
             f"the manifest of {narration_id} is of another narration", remedy="restore it from a backup"
@@ -91,19 +93,20 @@ def _renew_review(store: Store, narration_id: str) -> str:
         if digest not in clips:
             raise Damaged(f"the clip of chunk {index} is not in the store", remedy="narrate the script again")
     with ThreadPoolExecutor(READERS) as threads:
-        figures = threads.map(lambda clip: _figure(store, clip), clips.values())
-        waveforms = dict(zip(clips, figures, strict=True))
+        paths = threads.map(lambda clip: _waveform(store.clips, clip), clips.values())
+        waveforms = dict(zip(clips, paths, strict=True))
     renewed = _with_review(store, manifest, clips, waveforms)
     if renewed != manifest:
-        store.manifests.replace(manifest.id, dump_manifest(renewed), if_match=found[1])
+        store.manifests.replace(manifest.id, dump_manifest(renewed), if_match=etag)
     page = renewed.file("html")
-    assert page is not None  # just published
+    assert page is not None  # `_with_review` added it
     return store.link(page.key)
 
 
-def _figure(store: Store, clip: AudioClip) -> str:
+def _waveform(collection: ClipCollection, clip: AudioClip) -> str:
+    """The waveform of a stored clip as an SVG path; raises `Damaged` if it cannot be decoded."""
     try:
-        return waveform_path(audio.decode(store.clips.read(clip))[0])
+        return waveform_path(audio.decode(collection.read(clip))[0])
     except BadAudio as error:
         raise Damaged(f"{clip.key} cannot be decoded: {error}", remedy="narrate the script again") from None
 
@@ -111,17 +114,17 @@ def _figure(store: Store, clip: AudioClip) -> str:
 def _with_review(
     store: Store, manifest: Manifest, clips: Mapping[str, AudioClip], waveforms: Mapping[str, str]
 ) -> Manifest:
-    """Publish the review page; `manifest` with that page, in place of another if it had one.
+    """Publish the review page; returns `manifest` with that page in place of an earlier one.
 
-    The page's players lead to the clips by relative paths in a folder, by signed links in S3.
+    The page names the clips by relative paths if the store is a folder, by signed links in S3.
     """
 
     def link(digest: str) -> str:
         key = clips[digest].key
         return store.link(key) if store.is_remote else f"../../{key}"
 
-    until = datetime.now(UTC) + timedelta(seconds=LINK_SECONDS) if store.is_remote else None
-    html = render_review(manifest, waveforms, link, store=store.location, links_until=until)
+    expiry = datetime.now(UTC) + timedelta(seconds=LINK_SECONDS) if store.is_remote else None
+    html = render_review(manifest, waveforms, link, store=store.location, links_until=expiry)
     with TemporaryDirectory() as folder:
         path = Path(folder, "review.html")
         path.write_text(html, encoding="utf-8")
@@ -144,7 +147,7 @@ def _publish_file(store: Store, narration_id: str, path: Path, stem: str, kind: 
 
 
 def report_of(store: Store, plan: Plan, manifest: Manifest, state: RunState) -> RunReport:
-    """The run's report, with where everything lies."""
+    """The report of the run that published `manifest`, with the locations of its files."""
     return state.report(
         plan,
         manifest=store.locate(f"narrations/{plan.narration_id}/manifest.json"),

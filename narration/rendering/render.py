@@ -1,4 +1,4 @@
-"""From stored clips to a finished master and its captions, in a folder: arrange, master, caption."""
+"""Rendering a narration: the clips of a plan become the master, the captions and the waveforms."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from narration.settings import RENDER_SETTINGS, Settings
 from narration.store import AudioClip, ClipCollection
 
 REVISION = 1
-"""Raised whenever the same clips would be arranged, mastered or captioned otherwise."""
+"""Part of the fingerprint. Raised if the same clips are to be arranged, mastered or captioned otherwise."""
 
 READERS = 8  # clips read from the store at once
-MEASURING_THREADS = 2  # each holds the processor, and some MB that stay with the process
+MEASURING_THREADS = 2  # each needs a processor, and some MB of memory that the process keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def render(
 
 @contextmanager
 def explain_disk_errors(folder: Path | str) -> Iterator[None]:
-    """Raise what goes wrong with files in `folder` as `MasteringError`, with what to do about it."""
+    """Raise an error of the file system in `folder` as a `MasteringError` with a remedy."""
     try:
         yield
     except OSError as error:
@@ -167,7 +167,7 @@ def _fetch(collection: ClipCollection, narration: SynthesizedNarration, folder: 
 
 
 def _measure(path: Path) -> tuple[ClipShape, str]:
-    """A clip's shape and its figure."""
+    """The shape of a clip, and its waveform as an SVG path."""
     waveform, rate = _decode(path)
     return shape_of(waveform, rate), waveform_path(waveform)
 
@@ -180,7 +180,7 @@ def _decode(path: Path) -> tuple[Waveform, int]:
 
 
 def _as_spoken(planned: PlannedChunk) -> Chunk:
-    """The chunk with the words that are really spoken: its own, or its take's."""
+    """The chunk with the text that is spoken: the source text, or that of its take."""
     if planned.text == planned.chunk.text:
         return planned.chunk
     return replace(planned.chunk, text=planned.text, sentences=tuple(split_sentences(planned.text)))
