@@ -1,1 +1,1 @@
-"""What is true of a narration without Prefect and without a GPU."""
+"""The parts of the narration pipeline that need neither Prefect nor a GPU."""
