@@ -1,4 +1,4 @@
-"""The review page, opened and played in a real browser."""
+"""The review page of a narration, opened in Chromium."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def served(workspace: FlowWorkspace) -> Iterator[str]:
-    """Address of the store's folder, served as any web server would."""
+    """The address of a web server for the folder of the store."""
     handler = functools.partial(_Quiet, directory=str(workspace.folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -68,16 +68,16 @@ def served(workspace: FlowWorkspace) -> Iterator[str]:
         thread.join()
 
 
-async def hostile() -> None:
+async def narrate_hostile_text() -> None:
     await narrate(narration_id="hostile", text="# A <u>title</u> & more\n\n" + "\n\n".join(HOSTILE))
-    # As source text Markdown reads markup as such; as other words for a chunk it is only words.
+    # In a script, Markdown would read the markup; the text of a retake is taken as it is.
     await retake(narration_id="hostile", chunks=[2, 3], texts={2: HOSTILE[0], 3: HOSTILE[1]})
 
 
 def manifest_in(store: Store) -> Manifest:
-    found = store.manifests.read(ID)
-    assert found is not None
-    return load_manifest(found[0], name=ID)
+    stored = store.manifests.read(ID)
+    assert stored is not None
+    return load_manifest(stored[0], name=ID)
 
 
 def manifest_of(workspace: FlowWorkspace) -> Manifest:
@@ -85,7 +85,7 @@ def manifest_of(workspace: FlowWorkspace) -> Manifest:
 
 
 def review_of(workspace: FlowWorkspace) -> str:
-    """Key of the published page."""
+    """The key of the published page in the store."""
     entry = manifest_of(workspace).file("html")
     assert entry is not None
     return entry.key
@@ -101,27 +101,27 @@ PLAY = """(async () => {
 
 @pytest.mark.parametrize("way", ["http", "file"])
 async def test_every_chunk_can_be_heard(workspace: FlowWorkspace, page: Page, served: str, way: str) -> None:
-    """Each player plays its own clip, for as long as the manifest says, from a server or the disk."""
-    await workspace.after(hostile)
+    """Each player plays its own clip, whether the page is read from a server or from disk."""
+    await workspace.after(narrate_hostile_text)
     base = served if way == "http" else workspace.folder.as_uri()
     page.open(f"{base}/{review_of(workspace)}")
     lengths = {chunk.index: chunk.end - chunk.start for chunk in manifest_of(workspace).chunks}
     shown = page.evaluate('[...document.querySelectorAll("article")].map((a) => a.id)')
     assert len(shown) == len(lengths) == 4
     for index, name in enumerate(shown):
-        at, duration, fine = page.evaluate(PLAY.replace("INDEX", str(index)))
-        assert fine
-        assert at > 0.1
+        position, duration, without_error = page.evaluate(PLAY.replace("INDEX", str(index)))
+        assert without_error
+        assert position > 0.1
         assert duration == pytest.approx(lengths[int(name.removeprefix("chunk-"))], abs=0.6)
     playing = page.evaluate('[...document.querySelectorAll("audio")].map((a) => !a.paused)')
-    assert playing.count(True) <= 1, "one player silences the others"
+    assert playing.count(True) <= 1, "a player that starts pauses the others"
 
 
 async def test_a_script_cannot_put_anything_into_the_page(
     workspace: FlowWorkspace, page: Page, served: str
 ) -> None:
-    """What looks like markup is words: shown as they are, no element of theirs, nothing of theirs run."""
-    await workspace.after(hostile)
+    """Text that looks like markup is shown as text: it adds no element to the page and runs no script."""
+    await workspace.after(narrate_hostile_text)
     page.open(f"{served}/{review_of(workspace)}")
     texts = page.evaluate(
         'Object.fromEntries([...document.querySelectorAll("article")]'
@@ -135,11 +135,11 @@ async def test_a_script_cannot_put_anything_into_the_page(
     assert page.evaluate('document.querySelectorAll("script").length') == 1
 
 
-async def test_the_worst_comes_first_until_the_scripts_order_is_asked_for(
+async def test_the_worst_chunk_is_first_until_the_order_is_changed(
     workspace: FlowWorkspace, page: Page, tmp_path: Path
 ) -> None:
-    """Doubts first, then by score; the button shows the order of the script, and back."""
-    await workspace.after(hostile)
+    """Chunks with flags are first, then those with a low score; a button switches to the script's order."""
+    await workspace.after(narrate_hostile_text)
     manifest = manifest_of(workspace)
     doubts = {3: (("pace: too slow",), 0.4), 2: ((), 0.2), 4: ((), 0.9), 1: ((), 0.95)}
     chunks = [
@@ -147,27 +147,27 @@ async def test_the_worst_comes_first_until_the_scripts_order_is_asked_for(
         for chunk in manifest.chunks
     ]
     waveforms = dict.fromkeys((chunk.digest for chunk in chunks), "M0 1V2")
-    made = manifest.model_copy(update={"chunks": tuple(chunks)})
+    changed = manifest.model_copy(update={"chunks": tuple(chunks)})
     path = tmp_path / "page.html"
-    path.write_text(render_review(made, waveforms, lambda _: "clip.flac", store="here", links_until=None))
+    path.write_text(render_review(changed, waveforms, lambda _: "clip.flac", store="here", links_until=None))
     page.open(path.as_uri())
-    seen = """[...document.querySelectorAll("article")]
+    order = """[...document.querySelectorAll("article")]
       .map((a) => [a.getBoundingClientRect().top, Number(a.id.slice(6))])
       .sort((a, b) => a[0] - b[0]).map((pair) => pair[1])"""
-    assert page.evaluate(seen) == [3, 2, 4, 1]
+    assert page.evaluate(order) == [3, 2, 4, 1]
     page.evaluate('document.getElementById("order").click()')
-    assert page.evaluate(seen) == [1, 2, 3, 4]
+    assert page.evaluate(order) == [1, 2, 3, 4]
     page.evaluate('document.getElementById("order").click()')
-    assert page.evaluate(seen) == [3, 2, 4, 1]
+    assert page.evaluate(order) == [3, 2, 4, 1]
     assert page.evaluate('document.querySelector("article.doubt li").textContent') == "pace: too slow"
 
 
-async def test_each_chunk_names_the_command_that_takes_it_again(
+async def test_each_chunk_shows_the_command_that_retakes_it(
     workspace: FlowWorkspace, page: Page, served: str
 ) -> None:
-    """A person copies it from the page."""
-    await workspace.after(hostile)
-    renew_review(workspace.store, ID)  # for this folder: the store was copied
+    """The page shows each chunk's retake command, and a button that copies it."""
+    await workspace.after(narrate_hostile_text)
+    renew_review(workspace.store, ID)  # the workspace is a copy, and commands name the store's folder
     page.open(f"{served}/{review_of(workspace)}")
     commands = page.evaluate('[...document.querySelectorAll("code")].map((c) => c.textContent)')
     assert sorted(commands) == [
@@ -177,13 +177,13 @@ async def test_each_chunk_names_the_command_that_takes_it_again(
     assert copied == commands
     assert page.evaluate(
         'new Set([...document.querySelectorAll("svg path")].map((p) => p.getAttribute("d"))).size'
-    ) == len(commands), "each its own waveform"
+    ) == len(commands), "each chunk has its own waveform"
     assert json.loads(page.evaluate("JSON.stringify(performance.getEntriesByType('resource'))")) == []
 
 
-async def test_the_commands_work_when_they_are_pasted(workspace: FlowWorkspace, tmp_path: Path) -> None:
-    """In any folder, nothing of the store in the environment, whatever a shell reads into its path."""
-    await workspace.after(hostile)
+async def test_the_commands_work_in_a_shell(workspace: FlowWorkspace, tmp_path: Path) -> None:
+    """They work in any folder and without settings, also for a store with spaces and `$` in its path."""
+    await workspace.after(narrate_hostile_text)
     store = shutil.copytree(workspace.folder, tmp_path / "the review's store & $HOME")
     env = {
         name: value
@@ -208,16 +208,13 @@ async def test_the_commands_work_when_they_are_pasted(workspace: FlowWorkspace, 
     assert "<html" in await asyncio.to_thread(page.read_text, encoding="utf-8"), done.stderr
 
 
-def test_commands_carry_no_shells_surprise() -> None:
-    """What a shell would read otherwise is quoted; only a draft names its engine."""
+def test_commands_are_quoted_for_a_shell() -> None:
+    """Arguments that a shell would change are quoted; only the command for a draft has an engine."""
     assert (
         retake_command("intro", [3, 7], store="s3://bucket/prefix", engine="higgs")
         == "narrate retake intro 3 7 --store s3://bucket/prefix"
     )
     assert review_command("intro", store="/a b/$c") == "narrate review intro --store '/a b/$c'"
-
-
-# Made again
 
 
 @pytest.fixture
@@ -229,18 +226,18 @@ def bucket(workspace: FlowWorkspace, monkeypatch: pytest.MonkeyPatch) -> Store:
     return place.open()
 
 
-async def test_a_page_made_again_has_links_that_play(bucket: Store, page: Page) -> None:
-    """Nothing of the narration changes but the page, which anybody with the link can open and hear."""
-    await hostile()
+async def test_a_renewed_page_has_links_that_play(bucket: Store, page: Page) -> None:
+    """A renewed page is all that changes of a narration; its players work without credentials."""
+    await narrate_hostile_text()
     before = manifest_in(bucket)
-    await asyncio.sleep(1.1)  # links carry the second they were signed in
+    await asyncio.sleep(1.1)  # links hold the second in which they were signed
     await review(narration_id="hostile")
     after = manifest_in(bucket)
     old, new = before.file("html"), after.file("html")
     assert old is not None
     assert new is not None
     assert old.key != new.key
-    assert bucket.files.has(old.key, old.size), "who reads the old one may go on"
+    assert bucket.files.has(old.key, old.size), "the old page stays"
     assert after.model_copy(update={"files": ()}) == before.model_copy(update={"files": ()})
     assert set(after.files) - {new} == set(before.files) - {old}
     async with get_client() as client:
@@ -249,42 +246,42 @@ async def test_a_page_made_again_has_links_that_play(bucket: Store, page: Page) 
         )
     link = str(artifact.data).partition("](")[2].removesuffix(")")
     page.open(link)
-    at, _, fine = page.evaluate(PLAY.replace("INDEX", "0"))
-    assert fine
-    assert at > 0.1
+    position, _, without_error = page.evaluate(PLAY.replace("INDEX", "0"))
+    assert without_error
+    assert position > 0.1
     (first, *_) = page.evaluate('[...document.querySelectorAll("code")].map((c) => c.textContent)')
     assert first == review_command(ID, store=bucket.location)
 
 
-async def test_a_page_made_again_gives_way_to_who_publishes_meanwhile(
+async def test_a_page_is_renewed_for_the_manifest_published_meanwhile(
     workspace: FlowWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other's manifest is kept, and gets the new page."""
-    await workspace.after(hostile)
+    """If another run publishes while a page is made, its manifest is kept and gets the page."""
+    await workspace.after(narrate_hostile_text)
     entry = manifest_of(workspace).file("html")
     assert entry is not None
     (workspace.folder / entry.key).unlink()
 
-    def meddle(manifest: Manifest, *given: Any, **named: Any) -> str:
-        found = workspace.store.manifests.read(ID)
-        assert found is not None
+    def publish_meanwhile(manifest: Manifest, *positional: Any, **named: Any) -> str:
+        stored = workspace.store.manifests.read(ID)
+        assert stored is not None
         if manifest.title != "Another":
             other = manifest.model_copy(update={"title": "Another"})
-            workspace.store.manifests.replace(ID, dump_manifest(other), if_match=found[1])
-        return render_review(manifest, *given, **named)
+            workspace.store.manifests.replace(ID, dump_manifest(other), if_match=stored[1])
+        return render_review(manifest, *positional, **named)
 
-    monkeypatch.setattr(publisher, "render_review", meddle)
+    monkeypatch.setattr(publisher, "render_review", publish_meanwhile)
     renew_review(workspace.store, "hostile")
     manifest = manifest_of(workspace)
     assert manifest.title == "Another"
     assert "Another" in (workspace.folder / review_of(workspace)).read_text()
 
 
-async def test_what_has_no_page_to_make_is_refused(workspace: FlowWorkspace) -> None:
-    """A narration that is not there, and one whose clip is gone, are named."""
-    await workspace.after(hostile)
+async def test_a_page_is_not_renewed_without_its_narration_and_clips(workspace: FlowWorkspace) -> None:
+    """An unknown narration, and a chunk whose clip is gone, are named in the error."""
+    await workspace.after(narrate_hostile_text)
     with pytest.raises(InputError, match="no narration nobody"):
         renew_review(workspace.store, "nobody")
-    workspace.store._objects.delete(audio_key(manifest_of(workspace).chunks[2].digest))
+    (workspace.folder / audio_key(manifest_of(workspace).chunks[2].digest)).unlink()
     with pytest.raises(Damaged, match="chunk 3"):
         renew_review(workspace.store, ID)

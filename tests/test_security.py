@@ -1,4 +1,4 @@
-"""Nobody gets in by a script, an id or an address, and no key gets out."""
+"""Security: no script, id or address gives access to anything else, and no key is shown or stored."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ Normal words &lt;b&gt;not bold&lt;/b&gt; go on here.
 
 
 def everything_on(url: str) -> str:
-    """All that a Prefect server remembers of runs: states, parameters, logs, artifacts, events."""
-    told = []
+    """Everything that a Prefect server stores: states, parameters, logs, artifacts, events."""
+    pages = []
     for path in ("flow_runs", "task_runs", "logs", "artifacts", "deployments", "work_pools"):
         offset = 0
         while True:
             page = httpx.post(
                 f"{url}/{path}/filter", json={"limit": 200, "offset": offset}, timeout=30
             ).json()
-            told.append(json.dumps(page))
+            pages.append(json.dumps(page))
             offset += 200
             if len(page) < 200:
                 break
-    told.append(json.dumps(httpx.post(f"{url}/events/filter", json={"limit": 50}, timeout=30).json()))
-    return "".join(told)
+    pages.append(json.dumps(httpx.post(f"{url}/events/filter", json={"limit": 50}, timeout=30).json()))
+    return "".join(pages)
 
 
 def arguments_of_all_processes() -> str:
-    found = []
+    arguments = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            arguments.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         except OSError:
             continue
-    return "\n".join(found)
+    return "\n".join(arguments)
 
 
-def test_a_run_leaves_its_key_nowhere(cli: CliWorkspace) -> None:
-    """Not in the store, the server's memory, the output or any process's arguments; won or lost."""
+def test_a_run_shows_and_stores_its_key_nowhere(cli: CliWorkspace) -> None:
+    """No key is in the store, the server, the output or the arguments of a process, if a run fails either."""
     key = cli.env["RUNPOD_API_KEY"]
     others = {name: f"{name}_KEPT_TO_ITSELF" for name in ("RUNPOD_MANAGEMENT_KEY", "AWS_SECRET_ACCESS_KEY")}
     others["VOICE_SAMPLE_URL"] = "https://voices.example/me.wav?X-Amz-Signature=KEPT_TO_ITSELF"
@@ -72,23 +72,31 @@ def test_a_run_leaves_its_key_nowhere(cli: CliWorkspace) -> None:
             time.sleep(0.1)
         out, err = ended.result()
     assert process.returncode == 0, err
-    assert "ffmpeg" in seen  # the arguments of what a run starts were seen
+    assert "ffmpeg" in seen  # the arguments of the run's own processes were read
     wrong = "rpa_" + "WRONGKEY" * 5
-    lost = cli.narrate(
+    failed = cli.narrate(
         "run", str(cli.write("b.md", FOUR_CHUNKS + "\n\nMore words are here.\n")), RUNPOD_API_KEY=wrong
     )
-    assert lost.returncode == 2
-    assert "RUNPOD_API_KEY" in lost.stderr
+    assert failed.returncode == 2
+    assert "RUNPOD_API_KEY" in failed.stderr
     stored = b"".join(path.read_bytes() for path in cli.folder.rglob("*") if path.is_file())
-    remembered = everything_on(cli.env["PREFECT_API_URL"])
-    assert "four-draft" in remembered  # the haystack is the right one
+    on_server = everything_on(cli.env["PREFECT_API_URL"])
+    assert "four-draft" in on_server  # this server was used
     for secret in (key, wrong, "KEPT_TO_ITSELF"):
-        for where in (seen, out, err, lost.stdout, lost.stderr, remembered, stored.decode(errors="replace")):
+        for where in (
+            seen,
+            out,
+            err,
+            failed.stdout,
+            failed.stderr,
+            on_server,
+            stored.decode(errors="replace"),
+        ):
             assert secret not in where
 
 
-def test_nothing_that_holds_a_key_shows_it() -> None:
-    """A repr ends in tracebacks and in logs; a signed URL is a key to what it names."""
+def test_the_repr_of_settings_and_requests_shows_no_key() -> None:
+    """A repr may be logged, so it holds no key and no signed URL."""
     signed = "https://voices.example/me.wav?X-Amz-Signature=hunter2"
     settings = read_settings(runpod_api_key="hunter2", management_key="hunter2", voice_sample_url=signed)
     request = SynthesisRequest(prompt="Words.", audio_url=signed)
@@ -97,8 +105,8 @@ def test_nothing_that_holds_a_key_shows_it() -> None:
 
 
 @pytest.mark.parametrize("url", ["https://me:hunter2@host.example/v2", "http://host.example/v2?key=hunter2"])
-async def test_what_is_wrong_with_the_endpoints_address_is_told_without_it(url: str) -> None:
-    """A password or key that somebody wrote into the address stays out of the run's log and state."""
+async def test_an_error_in_the_endpoints_address_does_not_quote_it(url: str) -> None:
+    """A password or key inside the address is not in the message, which is logged."""
     finding = await check_endpoint(read_settings(runpod_url=url, endpoint_id="ep", runpod_api_key="rpa_key"))
     assert finding.ok is False
     assert "NARRATION_RUNPOD_URL" in f"{finding.remedy}"
@@ -106,12 +114,12 @@ async def test_what_is_wrong_with_the_endpoints_address_is_told_without_it(url: 
 
 
 def test_hostile_markup_in_a_script_stays_text(cli: CliWorkspace) -> None:
-    """The review page lets no word of a script become markup: of plain text, which leaves nothing out."""
+    """HTML in a plain text script is text on the review page, not markup."""
     answer = cli.json("run", str(cli.write("hostile.txt", HOSTILE)))
     page = Path(answer["files"]["html"]).read_text(encoding="utf-8")
     assert html.escape("<img src=x onerror=alert(1)>") in page
     assert "<img" not in page
-    assert page.count("<script>") == 1  # the page's own
+    assert page.count("<script>") == 1  # that of the page itself
     assert "javascript:" not in page.replace(html.escape("javascript:alert(1)"), "")
     assert "default-src 'none'" in page
 
@@ -137,7 +145,7 @@ def test_hostile_markup_in_a_script_stays_text(cli: CliWorkspace) -> None:
     ],
 )
 def test_plain_text_renders_as_itself(text: str) -> None:
-    """Every character that Markdown could take for markup is escaped, and no line ends."""
+    """Escaped for Markdown, text is shown as it is, on one line."""
     from markdown_it import MarkdownIt
 
     rendered = MarkdownIt("commonmark").enable("table").render(escape_markdown(text))
@@ -174,10 +182,10 @@ def test_plain_text_renders_as_itself(text: str) -> None:
         "x" * 5_000,
     ],
 )
-def test_a_scripts_reference_leads_nowhere_else(
+def test_a_script_reference_gives_access_to_nothing_else(
     reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deployments read the store's scripts, public https and one allowed folder."""
+    """A deployment reads scripts in the store, at public https addresses and in one folder, no others."""
     allowed = tmp_path / "allowed"
     allowed.mkdir()
     (tmp_path / "secret.md").write_text("Secret words.")
@@ -195,7 +203,7 @@ def test_a_scripts_reference_leads_nowhere_else(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "169.254.169.254", "localhost", "[::ffff:10.0.0.1]"])
 def test_a_script_is_fetched_from_public_addresses_only(host: str, tmp_path: Path) -> None:
-    """The guard of the one download stands before scripts too: nothing is connected to."""
+    """A script's URL on a private address is refused before a connection is made."""
     store = open_store(str(tmp_path / "store"))
     with pytest.raises(ScriptError, match="is not at a public address"):
         read_reference(store.scripts, f"https://{host}/x.md", read_settings())
@@ -204,7 +212,7 @@ def test_a_script_is_fetched_from_public_addresses_only(host: str, tmp_path: Pat
 def test_a_link_out_of_the_allowed_folder_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is read lies in the folder, not behind it."""
+    """A symbolic link out of the allowed folder is refused; a file in it is read."""
     allowed = tmp_path / "allowed"
     allowed.mkdir()
     (tmp_path / "secret.md").write_text("Secret words.")
@@ -219,14 +227,14 @@ def test_a_link_out_of_the_allowed_folder_is_not_followed(
 
 
 def test_paths_are_not_read_where_no_folder_is_allowed(tmp_path: Path) -> None:
-    """The default of a deployment is the store and https."""
+    """Without the setting, a deployment reads no paths, only the store and https."""
     (tmp_path / "here.md").write_text("Words.")
     with pytest.raises(SettingsError, match="NARRATION_SCRIPT_FOLDER"):
         read_reference(open_store(str(tmp_path / "store")).scripts, "here.md", read_settings())
 
 
-def test_a_form_takes_a_hundred_kilobytes(tmp_path: Path) -> None:
-    """More belongs into the store."""
+def test_the_text_of_a_form_is_limited_to_a_hundred_kilobytes(tmp_path: Path) -> None:
+    """A longer text is refused, and nothing is stored."""
     from narration.planning.script_source import read_text
 
     store = open_store(str(tmp_path / "store"))

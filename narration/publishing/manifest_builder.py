@@ -27,7 +27,7 @@ from narration.voices.voice import Voice
 
 
 def build_manifest(rendered: RenderedNarration, files: list[FileEntry], state: RunState) -> Manifest:
-    """The manifest of a rendered narration."""
+    """The manifest of a rendered narration, its published `files`, and the cost of its run."""
     plan, clips = rendered.narration.plan, rendered.narration.clips
     placements = {placement.chunk: placement for placement in rendered.timeline.placements}
     chunks = [

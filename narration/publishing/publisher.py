@@ -19,6 +19,7 @@ from narration.publishing.review import render_review
 from narration.rendering.render import READERS, RenderedNarration
 from narration.store import LINK_SECONDS, AudioClip, Store, validate_id
 from narration.store.clips import ClipCollection
+from narration.store.published_files import PublishedFileCollection
 from narration.synthesis.report import RunReport
 from narration.synthesis.run_state import RunState
 
@@ -33,14 +34,10 @@ CONTENT_TYPES = {
 }
 
 
-def publish(
-    store: Store,
-    rendered: RenderedNarration,
-    state: RunState,
-) -> Manifest:
-    """Upload the files, then replace the manifest that the narration's plan was made with.
+def publish(store: Store, rendered: RenderedNarration, state: RunState) -> Manifest:
+    """Upload the files of a narration, then replace the manifest that its plan was made with.
 
-    Raises `ManifestConflict` when somebody else published meanwhile: plan again.
+    Raises `ManifestConflict` if another run published the narration meanwhile: plan again.
     """
     plan, clips = rendered.narration.plan, rendered.narration.clips
     paths = {
@@ -52,7 +49,7 @@ def publish(
     files = []
     for kind, path in paths.items():
         stem = "captions" if kind in {"srt", "vtt"} else "narration"
-        files.append(_publish_file(store, plan.narration_id, path, stem, kind))
+        files.append(_publish_file(store.files, plan.narration_id, path, stem, kind))
     manifest = build_manifest(rendered, files, state)
     manifest = _with_review(store, manifest, clips, rendered.waveforms)
     store.manifests.replace(plan.narration_id, dump_manifest(manifest), if_match=plan.etag)
@@ -128,19 +125,22 @@ def _with_review(
     with TemporaryDirectory() as folder:
         path = Path(folder, "review.html")
         path.write_text(html, encoding="utf-8")
-        page = _publish_file(store, manifest.id, path, "review", "html")
+        page = _publish_file(store.files, manifest.id, path, "review", "html")
     others = (entry for entry in manifest.files if entry.kind != "html")
     return manifest.model_copy(update={"files": (*others, page)})
 
 
-def _publish_file(store: Store, narration_id: str, path: Path, stem: str, kind: str) -> FileEntry:
-    stored = store.files.publish(narration_id, path, stem, f".{kind}", CONTENT_TYPES[kind])
+def _publish_file(
+    collection: PublishedFileCollection, narration_id: str, path: Path, stem: str, kind: str
+) -> FileEntry:
+    """Publish the file at `path`; its entry for the manifest."""
+    published = collection.publish(narration_id, path, stem, f".{kind}", CONTENT_TYPES[kind])
     return FileEntry.model_validate(
         {
             "kind": kind,
-            "key": stored.key,
-            "sha256": stored.sha256,
-            "size": stored.size,
+            "key": published.key,
+            "sha256": published.sha256,
+            "size": published.size,
             "content_type": CONTENT_TYPES[kind],
         }
     )

@@ -35,7 +35,7 @@ MEASURING_THREADS = 2  # each needs a processor, and some MB of memory that the 
 
 @dataclass(frozen=True, slots=True)
 class RenderedNarration:
-    """A narration on disk, before it is published."""
+    """A narration with its audio and captions in files on disk."""
 
     narration: SynthesizedNarration
     timeline: Timeline
@@ -43,13 +43,16 @@ class RenderedNarration:
     cues: tuple[Cue, ...]
     srt: Path
     vtt: Path
-    waveforms: Mapping[str, str]  # digest -> SVG path, for the review page
+    waveforms: Mapping[str, str]  # digest of a clip -> SVG path, for the review page
 
 
 def narration_fingerprint(narration: SynthesizedNarration) -> str:
-    """SHA-256 of everything that a published narration shows: equal means there is nothing to publish."""
+    """SHA-256 of all that a published narration is made of; a narration with the same one is not published.
+
+    The names and values of `content` must stay as they are: fingerprints are stored in manifests.
+    """
     plan, clips = narration.plan, narration.clips
-    shown = {
+    content = {
         "revision": REVISION,
         "title": plan.script.title,
         "script": plan.script.sha256,
@@ -70,11 +73,11 @@ def narration_fingerprint(narration: SynthesizedNarration) -> str:
             for planned in plan.chunks
         ],
     }
-    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def render_settings(settings: Settings) -> dict[str, object]:
-    """The settings that shape the master and not the clips."""
+    """The settings of rendering, by name; they change the master and not the clips."""
     return {name: getattr(settings, name) for name in RENDER_SETTINGS}
 
 
@@ -84,11 +87,11 @@ def render(
     folder: Path,
     stop: threading.Event | None = None,
 ) -> RenderedNarration:
-    """Arrange and master the clips of `narration` into `folder`.
+    """Write the master and the captions of `narration` into `folder`.
 
-    Each clip is read from the store once, checked against its SHA-256. One that is damaged is
-    discarded from the store and `Damaged` is raised: plan again, and it is made again.
-    Raises `MasteringError` when ffmpeg fails, or the folder takes no files.
+    Each clip is read from `collection` once and checked against its SHA-256. If clips are damaged, they
+    are deleted from the store and `Damaged` is raised; the next plan has them synthesized again.
+    Raises `MasteringError` if ffmpeg fails, `stop` is set, or a file cannot be written.
     """
     with explain_disk_errors(folder):
         return _render(collection, narration, folder, stop)
@@ -113,17 +116,17 @@ def _render(
     stop: threading.Event | None,
 ) -> RenderedNarration:
     plan, settings = narration.plan, narration.plan.settings
-    local = _fetch(collection, narration, folder)
+    paths = _copy_clips(collection, narration, folder)
     with ThreadPoolExecutor(MEASURING_THREADS) as threads:
-        measured = dict(zip(local, threads.map(_measure, local.values()), strict=True))
+        measured = dict(zip(paths, threads.map(_measure, paths.values()), strict=True))
     shapes = [measured[planned.digest][0] for planned in plan.chunks]
     chunks = [_as_spoken(planned) for planned in plan.chunks]
     pauses = Pauses(settings.pause_sentence, settings.pause_paragraph, settings.pause_heading)
     timeline = arrange(chunks, shapes, pauses)
-    by_index = {planned.chunk.index: local[planned.digest] for planned in plan.chunks}
-    mastered = write_master(
+    path_of_chunk = {planned.chunk.index: paths[planned.digest] for planned in plan.chunks}
+    master = write_master(
         timeline,
-        lambda index: _decode(by_index[index])[0],
+        lambda index: _decode(path_of_chunk[index])[0],
         folder,
         PRESETS[settings.loudness],
         ffmpeg_path=settings.ffmpeg,
@@ -133,18 +136,18 @@ def _render(
     srt, vtt = folder / "captions.srt", folder / "captions.vtt"
     srt.write_bytes(captions.to_srt(cues).encode())
     vtt.write_bytes(captions.to_vtt(cues).encode())
-    waveforms = {digest: figure for digest, (_, figure) in measured.items()}
-    return RenderedNarration(narration, timeline, mastered, cues, srt, vtt, waveforms)
+    waveforms = {digest: waveform for digest, (_, waveform) in measured.items()}
+    return RenderedNarration(narration, timeline, master, cues, srt, vtt, waveforms)
 
 
-def _fetch(collection: ClipCollection, narration: SynthesizedNarration, folder: Path) -> dict[str, Path]:
-    """Read every distinct clip into `folder`, many at once; digest -> path, in order of use.
+def _copy_clips(collection: ClipCollection, narration: SynthesizedNarration, folder: Path) -> dict[str, Path]:
+    """Copy each distinct clip into `folder`, several at once; digest -> path, in order of use.
 
-    All of them are read whatever is found, so that one more plan is enough for every damaged one.
+    Raises `Damaged` only after all clips were read, so that the next plan replaces every damaged one.
     """
-    wanted = {planned.digest: narration.clips[planned.digest] for planned in narration.plan.chunks}
+    clips = {planned.digest: narration.clips[planned.digest] for planned in narration.plan.chunks}
 
-    def fetch(clip: AudioClip) -> Path | Damaged:
+    def copy(clip: AudioClip) -> Path | Damaged:
         path = folder / f"{clip.digest}.flac"
         try:
             path.write_bytes(collection.read(clip))
@@ -153,17 +156,17 @@ def _fetch(collection: ClipCollection, narration: SynthesizedNarration, folder: 
             return error
         return path
 
-    local: dict[str, Path] = {}
-    damaged: list[Damaged] = []
+    paths: dict[str, Path] = {}
+    errors: list[Damaged] = []
     with ThreadPoolExecutor(READERS) as threads:
-        for digest, found in zip(wanted, threads.map(fetch, wanted.values()), strict=True):
-            if isinstance(found, Damaged):
-                damaged.append(found)
+        for digest, outcome in zip(clips, threads.map(copy, clips.values()), strict=True):
+            if isinstance(outcome, Damaged):
+                errors.append(outcome)
             else:
-                local[digest] = found
-    if damaged:
-        raise damaged[0]
-    return local
+                paths[digest] = outcome
+    if errors:
+        raise errors[0]
+    return paths
 
 
 def _measure(path: Path) -> tuple[ClipShape, str]:
