@@ -40,7 +40,7 @@ SHA = "0" * 64
 
 
 def chunk(index: int, text: str, *takes: int, override: str | None = None) -> ChunkEntry:
-    made = tuple(TakeEntry(take=take, digest=SHA, text=override) for take in (takes or (1,)))
+    entries = tuple(TakeEntry(take=take, digest=SHA, text=override) for take in (takes or (1,)))
     return ChunkEntry(
         index=index,
         source_text=text,
@@ -48,8 +48,8 @@ def chunk(index: int, text: str, *takes: int, override: str | None = None) -> Ch
         kind="text",
         boundary="paragraph",
         digest=SHA,
-        take=made[-1].take,
-        takes=made,
+        take=entries[-1].take,
+        takes=entries,
         start=0.0,
         end=1.0,
         gain_db=0.0,
@@ -92,8 +92,8 @@ def manifest(*chunks: ChunkEntry) -> Manifest:
     )
 
 
-def made_with(settings: Settings) -> dict[str, Any]:
-    """What a manifest remembers of `settings`."""
+def remembered_settings(settings: Settings) -> dict[str, Any]:
+    """The part of `settings` that a manifest holds."""
     return {name: getattr(settings, name) for name in (*CLIP_SETTINGS, *RENDER_SETTINGS)}
 
 
@@ -154,32 +154,30 @@ def test_a_manifest_with_one_field_altered_is_read_or_refused(field: str, value:
     assert message.startswith("m ")
 
 
-def test_a_manifest_decides_neither_where_keys_go_nor_what_is_run() -> None:
-    """A retake goes by the voice, chunks and master of its narration, not by another writer's endpoint."""
-    told = dict.fromkeys(Settings.model_fields, "https://attacker.example")
+def test_a_manifest_changes_no_key_address_or_program() -> None:
+    """A retake takes only the settings of clips and master from a manifest, which others may write."""
+    addresses = dict.fromkeys(Settings.model_fields, "https://attacker.example")
     fixed = {"temperature": 0.7, "seed": None, "loudness": "podcast", "chunk_characters": 300}
     mine = read_settings(engine="draft", runpod_api_key="rpa_mine", endpoint_id="mine", seed=3, max_cost=2)
-    hostile = manifest().model_copy(update={"settings": {**told, **made_with(mine), **fixed}})
+    hostile = manifest().model_copy(update={"settings": {**addresses, **remembered_settings(mine), **fixed}})
     assert settings_as_narrated(hostile, mine) == mine.model_copy(update=fixed)
 
 
 @given(st.sampled_from([*CLIP_SETTINGS, *RENDER_SETTINGS]), json_values)
-def test_a_setting_in_a_manifest_is_one_that_can_be_set_or_the_manifest_is_refused(
-    name: str, value: Any
-) -> None:
-    """What a flow is then started with was checked like the environment's."""
+def test_a_setting_in_a_manifest_is_valid_or_the_manifest_is_refused(name: str, value: Any) -> None:
+    """Settings from a manifest are validated like those from the environment."""
     altered = manifest().model_copy(update={"settings": {name: value}})
     try:
-        made = settings_as_narrated(altered, read_settings(engine="draft"))
+        restored = settings_as_narrated(altered, read_settings(engine="draft"))
     except StoreRefused as refusal:
         assert name in str(refusal)  # noqa: PT017  # both ways out are right; each has its claim
     else:
-        read_settings(**made.model_dump())
+        read_settings(**restored.model_dump())
 
 
 @pytest.mark.parametrize("other", ["another", "x'; touch pwned; '", "x\x1b[201~\ntouch pwned\n"])
 def test_a_manifest_that_names_another_narration_renews_no_page(other: str, tmp_path: Path) -> None:
-    """Its id goes into keys, and into commands that people paste."""
+    """The id of a manifest is not trusted: it would go into keys and into commands that people paste."""
     store = open_store(str(tmp_path))
     renamed = dump_manifest(manifest().model_copy(update={"id": other}))
     store.manifests.replace("one", renamed, if_match=None)
@@ -189,7 +187,7 @@ def test_a_manifest_that_names_another_narration_renews_no_page(other: str, tmp_
 
 
 async def test_a_manifest_that_names_another_narration_is_published_again(tmp_path: Path) -> None:
-    """What a run reports of its narration, and tells people to paste, is of that narration."""
+    """A manifest with another id, which reports and commands would repeat, is replaced."""
     planned, run = plan_of(tmp_path, [1]), run_of(tmp_path)
     clips = {entry.digest: stored_clip(entry.digest) for entry in planned.chunks}
     fingerprint = narration_fingerprint(SynthesizedNarration(planned, clips))

@@ -63,8 +63,8 @@ H, P, L = "heading", "paragraph", "item"
 def test_markdown_is_spoken_by_its_rules(source: str, expected: list[tuple[str, int, str]]) -> None:
     """Each kind of markup is spoken or left out as the table in `narration.script.markdown` says."""
     for newline in ("\n", "\r\n"):
-        found = markdown(source.replace("\n", newline)).paragraphs
-        assert [(p.kind, p.level, p.text) for p in found] == expected
+        paragraphs = markdown(source.replace("\n", newline)).paragraphs
+        assert [(p.kind, p.level, p.text) for p in paragraphs] == expected
 
 
 @pytest.mark.parametrize(

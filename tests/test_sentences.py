@@ -53,9 +53,9 @@ def test_wide_stops_end_sentences_without_a_space() -> None:
 @settings(deadline=None, max_examples=200)
 def test_sentences_are_the_paragraph_cut_in_pieces(paragraph: str, within_quotes: bool) -> None:
     """Joined, the sentences are the paragraph to the character, and each holds something speakable."""
-    found = split_sentences(paragraph, within_quotes=within_quotes)
-    assert "".join(found).replace(" ", "") == paragraph.replace(" ", "")
-    assert all(speakable(sentence) for sentence in found) or len(found) == 1
+    result = split_sentences(paragraph, within_quotes=within_quotes)
+    assert "".join(result).replace(" ", "") == paragraph.replace(" ", "")
+    assert all(speakable(sentence) for sentence in result) or len(result) == 1
 
 
 class Processor:
@@ -85,8 +85,8 @@ def test_a_paragraph_that_pysbd_alters_is_split_at_plain_ends(
 ) -> None:
     """If pysbd's sentences are not the paragraph, or pysbd fails, plain full stops end the sentences."""
     monkeypatch.setattr(pysbd.Segmenter, "processor", lambda *_: Processor(answer))
-    found = split_sentences("One is here. Two is there! Three?")
-    assert found == ["One is here.", "Two is there!", "Three?"]
+    result = split_sentences("One is here. Two is there! Three?")
+    assert result == ["One is here.", "Two is there!", "Three?"]
 
 
 def test_pysbd_loses_its_own_sentinels() -> None:
@@ -120,10 +120,10 @@ def test_pysbd_is_given_a_long_paragraph_in_bounded_windows(
         return real(segmenter, window)
 
     monkeypatch.setattr(pysbd.Segmenter, "processor", counting)
-    found = split_sentences(paragraph.strip())
+    result = split_sentences(paragraph.strip())
     assert max(lengths) <= 4_000
     assert sum(lengths) <= 2 * len(paragraph)
-    assert "".join(found).replace(" ", "") == paragraph.replace(" ", "")
+    assert "".join(result).replace(" ", "") == paragraph.replace(" ", "")
 
 
 @pytest.mark.parametrize(
