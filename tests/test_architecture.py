@@ -1,4 +1,4 @@
-"""The laws of the house: who may import whom, and which library has which door."""
+"""The architecture: which package may import which, and which modules may import which library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "gpu_worker": {"narration"},
     "infra": {"narration"},
 }
-"""Packages beside itself that each package may import."""
+"""The other packages that each package may import."""
 
 IN_WORKER_IMAGE: dict[str, set[str]] = {
     "narration": set(),
@@ -67,7 +67,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "markdown_it": ("narration.script.markdown", "narration.script.footnotes"),
     "pydantic_settings": ("narration.settings", "gpu_worker.settings"),
 }
-"""The modules or packages through which each library enters."""
+"""The modules or packages that may import each library."""
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -98,7 +98,7 @@ MODULES = dict(modules())
 
 @pytest.mark.parametrize("module", MODULES)
 def test_arrows_run_one_way(module: str) -> None:
-    """flows -> tasks -> narration <- gpu_worker; never back, never sideways."""
+    """A module imports only packages named in `MAY_IMPORT`: flows -> tasks -> narration <- gpu_worker."""
     package = module.split(".", maxsplit=1)[0]
     for imported in imports(MODULES[module]):
         target = imported.split(".")[0]
@@ -110,7 +110,7 @@ def test_arrows_run_one_way(module: str) -> None:
 
 
 def test_no_rooms_import_each_other_in_a_circle() -> None:
-    """Whichever is imported first, each finds the others whole."""
+    """No module imports itself by way of others, so that the order of imports does not matter."""
     needs = {
         module: {imported for imported in imports(tree) if imported in MODULES and imported != module}
         for module, tree in MODULES.items()
@@ -157,7 +157,7 @@ def test_the_worker_shares_no_module_without_need() -> None:
 
 @pytest.mark.parametrize("library", DOORS)
 def test_each_library_has_one_door(library: str) -> None:
-    """A stranger finds the line that talks to a library without asking."""
+    """A library is imported only by the modules that `DOORS` names, and by at least one of them."""
     users = [
         name
         for name, tree in MODULES.items()
@@ -170,7 +170,7 @@ def test_each_library_has_one_door(library: str) -> None:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] in {"flows", "tasks"}])
 def test_flows_and_tasks_define_no_types(module: str) -> None:
-    """Order and policy have no nouns of their own."""
+    """No class is defined in flows or tasks; types belong to narration."""
     classes = [node.name for node in ast.walk(MODULES[module]) if isinstance(node, ast.ClassDef)]
     assert not classes
 
@@ -182,7 +182,7 @@ def test_no_flow_file_bears_the_name_of_a_top_level_package() -> None:
 
 
 def test_narration_itself_holds_only_its_docstring() -> None:
-    """Importing one room must not import the others."""
+    """Importing one module of narration does not import the others."""
     body = MODULES["narration"].body
     assert len(body) == 1
     assert isinstance(body[0], ast.Expr)
@@ -190,7 +190,7 @@ def test_narration_itself_holds_only_its_docstring() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_each_module_says_its_duty_first(module: str) -> None:
-    """A reader knows from the first line whether this is the room."""
+    """Each module has a docstring, whose first line is its duty."""
     docstring = ast.get_docstring(MODULES[module])
     assert docstring
     assert docstring.splitlines()[0].strip()
