@@ -23,8 +23,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 
+from narration.audio.clip_shape import shape_of
 from narration.audio.files import decode, encode_flac
-from narration.audio.shape import shape_of
 from narration.chunking import Chunk
 from narration.contract import SAMPLE_RATE, SynthesisRequest
 from narration.rendering.master import PRESETS, write_master

@@ -11,7 +11,7 @@ from narration.synthesis.run_state import NarrationRun
 from tasks.load import plan_narration, preflight
 from tasks.publish import find_published, publish_narration
 from tasks.render import render_narration
-from tasks.report import report_published, require_every_clip
+from tasks.run_artifacts import report_published, require_every_clip
 from tasks.runs import release_clips
 from tasks.synthesize import synthesize_missing
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from narration.settings import read_settings
 from narration.store import open_store
-from tasks.pages import show_prune
+from tasks.maintenance_artifacts import show_prune
 from tasks.prune import delete_unneeded_objects, find_unneeded_objects
 
 

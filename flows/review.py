@@ -9,7 +9,7 @@ from pydantic import Field
 
 from narration.settings import read_settings
 from narration.store import open_store
-from tasks.pages import show_review
+from tasks.maintenance_artifacts import show_review
 from tasks.publish import publish_review_again
 from tasks.runs import run_name
 

@@ -13,7 +13,7 @@ from narration.settings import read_settings
 from narration.store import open_store
 from tasks.cancelling import cancel_jobs, cancel_leftover_jobs
 from tasks.inbox import list_waiting_scripts, narrate_or_reject
-from tasks.pages import show_sweep
+from tasks.maintenance_artifacts import show_sweep
 
 
 @flow(name="sweep", persist_result=False, on_cancellation=[cancel_jobs])

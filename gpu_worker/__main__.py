@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpu_worker import pin
+from gpu_worker import pin_checkpoints
 from gpu_worker.checkpoints import fetch
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.open_engine import model_id
@@ -48,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     fetch_command.set_defaults(run=fetch.run)
 
     pin_command = commands.add_parser("pin", help="write the checkpoints' newest revisions to models.toml")
-    pin.add_arguments(pin_command)
-    pin_command.set_defaults(run=pin.run)
+    pin_checkpoints.add_arguments(pin_command)
+    pin_command.set_defaults(run=pin_checkpoints.run)
     return parser
 
 

@@ -12,7 +12,7 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 from narration.planning import Plan
 from narration.synthesis.progress import Progress, report_progress
 from narration.synthesis.run_state import RunState
-from tasks.pages import best_effort
+from tasks.maintenance_artifacts import best_effort
 
 SECONDS_BETWEEN_UPDATES = 2.0  # of the progress artifact
 SECONDS_BETWEEN_REPORTS = 0.5  # to the terminal; each goes through all chunks, too much to do for each clip

@@ -61,7 +61,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "espeakng_loader": ("gpu_worker",),
     "filelock": ("narration.store.lock",),
     "rich": ("flows.cli.terminal", "flows.cli.progress_display"),
-    "cyclopts": ("flows.cli.main", "flows.cli.arguments", "flows.cli.commands"),
+    "cyclopts": ("flows.cli.main", "flows.cli.argument_types", "flows.cli.commands"),
     "jinja2": ("narration.publishing.review",),
     "regex": ("narration.rendering.caption_lines",),
     "markdown_it": ("narration.script.markdown", "narration.script.footnotes"),

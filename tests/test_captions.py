@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.audio import RATE, chunk, silence, speak
 from support.captions import sentences
 
-from narration.audio.shape import ClipShape, shape_of
+from narration.audio.clip_shape import ClipShape, shape_of
 from narration.chunking import Chunk
 from narration.rendering.captions import Cue, make_cues, to_srt, to_vtt
 from narration.rendering.timeline import MASTER_RATE, Pauses, Timeline, arrange

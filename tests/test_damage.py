@@ -29,7 +29,7 @@ from narration.store.layout import failures_key, hold_key, sidecar_key
 from narration.synthesis.budget import budget_for
 from narration.synthesis.continuity import cut_context
 from narration.synthesis.run_state import RunState
-from tasks.report import chunk_row
+from tasks.run_artifacts import chunk_row
 
 CHUNKS = 40  # more than are read at once, and more than the times that a run may plan again
 

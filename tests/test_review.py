@@ -30,7 +30,7 @@ from flows.review import review
 from narration.errors import Damaged, InputError
 from narration.manifest import Manifest, dump_manifest, load_manifest
 from narration.publishing import publisher, renew_review
-from narration.publishing.commands import retake_command, review_command
+from narration.publishing.retake_command import retake_command, review_command
 from narration.publishing.review import render_review
 from narration.store import Store, open_store
 from narration.store.layout import audio_key

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from support.audio import RATE, silence, speak, tone
 
+from narration.audio.clip_shape import shape_of
 from narration.audio.ffmpeg import find_ffmpeg
 from narration.audio.loudness import integrated_loudness, k_weighted
-from narration.audio.shape import shape_of
 
 SENTENCE = "Computers were once people, and the word meant a job: long, dull, and important."
 SPOKEN = [

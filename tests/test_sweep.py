@@ -23,7 +23,7 @@ from flows.narrate import narrate
 from flows.sweep import sweep
 from narration.errors import ChunksFailed, EndpointRefused, SettingsError
 from narration.script import Script, parse_script
-from narration.store.s3_conditions import SHA256_METADATA
+from narration.store.s3_conditional_writes import SHA256_METADATA
 from tasks.cancelling import cancel_jobs
 
 pytestmark = FLOWS_HERE

@@ -14,7 +14,7 @@ from support.reports import unfinished_report
 from support.terminals import run_in_terminal
 
 from flows.cli import main, run_text, terminal
-from narration.amounts import clock, dollars
+from narration.display_units import clock, dollars
 from narration.errors import NarrationError
 
 FORGERY = "\x1b[2J\x9b1m\u202e\r\n  narration all is well"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.audio import chunk
 
-from narration.audio.shape import ClipShape
+from narration.audio.clip_shape import ClipShape
 from narration.chunking import Boundary
 from narration.contract import SAMPLE_RATE
 from narration.rendering.timeline import (

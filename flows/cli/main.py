@@ -9,8 +9,8 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from flows.cli import terminal
-from flows.cli.arguments import examples
-from flows.cli.commands import published, runs, upkeep, voices
+from flows.cli.argument_types import examples
+from flows.cli.commands import maintenance, published, runs, voices
 from flows.cli.process_exit import BAD_INPUT, DONE, FAILED, PIPE_CLOSED, STOPPED, exit_process
 from narration.errors import NarrationError
 from narration.escaping import single_line
@@ -41,7 +41,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-for group in (runs, published, voices, upkeep):
+for group in (runs, published, voices, maintenance):
     for name in group.commands:
         if not name.startswith("-"):  # but for the group's own --help and --version
             app.command(group.commands[name], name=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from narration.amounts import clock, count, dollars
+from narration.display_units import clock, count, dollars
 from narration.escaping import single_line
 from narration.planning import Plan
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from flows.cli import terminal
-from narration.amounts import clock, count, dollars
+from narration.display_units import clock, count, dollars
 from narration.synthesis.progress import Progress, on_progress
 from narration.synthesis.remaining_time import RemainingTime
 

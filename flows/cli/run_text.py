@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flows.cli.plan_text import DRAFT_NOTICE
-from narration.amounts import clock, count, dollars
+from narration.display_units import clock, count, dollars
 from narration.escaping import single_line
 from narration.synthesis.report import RunReport
 

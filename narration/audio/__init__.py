@@ -1,9 +1,9 @@
 """Audio in memory: decoding and encoding, and measures of a waveform.
 
 `files` decodes and encodes, with `containers` for what libsndfile does not notice; `voice_sample` checks a
-recording to clone from; the worker's image has these three. `loudness`, `shape`, `quality` and `waveform_svg`
-measure and draw a clip, `ffmpeg` runs ffmpeg. A waveform is mono float32, shape [samples], nominally
-within [-1, 1].
+recording to clone from; the worker's image has these three. `loudness`, `clip_shape`, `quality` and
+`waveform_svg` measure and draw a clip, `ffmpeg` runs ffmpeg. A waveform is mono float32, shape [samples],
+nominally within [-1, 1].
 """
 
 from narration.audio.files import (

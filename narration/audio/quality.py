@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from narration.audio.shape import ClipShape, frame_levels, shape_of
+from narration.audio.clip_shape import ClipShape, frame_levels, shape_of
 from narration.contract import FRAME_RATE, SAMPLE_RATE
 from narration.speech_duration import speech_duration
 

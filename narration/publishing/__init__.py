@@ -3,7 +3,7 @@
 - `publisher` stores the files and replaces the manifest; it also renews a review page.
 - `manifest_builder` makes the manifest of a rendered narration.
 - `review` makes the review page, from the template `review.html.j2`.
-- `commands` makes the shell commands that the page and the run's summary show.
+- `retake_command` makes the shell commands that the page and the run's summary show.
 """
 
 from narration.publishing.publisher import publish, renew_review, report_of

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from narration.audio.waveform_svg import WAVEFORM_HEIGHT, WAVEFORM_POINTS
 from narration.manifest import ChunkEntry, Manifest
-from narration.publishing.commands import retake_command, review_command
+from narration.publishing.retake_command import retake_command, review_command
 
 _TEMPLATE = Path(__file__).with_name("review.html.j2")
 

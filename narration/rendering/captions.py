@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from narration.audio.shape import ClipShape
+from narration.audio.clip_shape import ClipShape
 from narration.chunking import Chunk
 from narration.rendering.caption_lines import caption_blocks
 from narration.rendering.timeline import MASTER_RATE, Placement, Timeline

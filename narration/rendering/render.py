@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from narration import audio
+from narration.audio.clip_shape import ClipShape, shape_of
 from narration.audio.files import Waveform
-from narration.audio.shape import ClipShape, shape_of
 from narration.audio.waveform_svg import waveform_path
 from narration.chunking import Chunk
 from narration.chunking.sentences import split_sentences

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from narration.contract import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from narration.audio.shape import ClipShape
+    from narration.audio.clip_shape import ClipShape
     from narration.chunking import Boundary, Chunk
 
 MASTER_RATE = 48_000  # Hz

@@ -12,13 +12,13 @@ count as stored. A manifest is replaced only by a writer who read the version be
 Modules: `store` and `opening`; one module for each collection, with `collection` for what they
 share and `clip_sidecar` beside `clips`; `layout` and `keys` for the keys; `objects`, the protocol of
 an object store, with its two implementations, `folder` (`atomic`, `lock`) and `s3` (`s3_client`,
-`s3_conditions`, `s3_errors`).
+`s3_conditional_writes`, `s3_errors`).
 """
 
 from narration.store.all_objects import AllObjects
+from narration.store.clip_holds import HoldCollection
 from narration.store.clip_sidecar import ClipJob, ClipQuality, ClipSidecar, RefusedAttempt
 from narration.store.clips import AudioClip, ClipCollection
-from narration.store.holds import HoldCollection
 from narration.store.jobs import JobCollection, JobRecord
 from narration.store.layout import is_slug, sample_key, validate_id
 from narration.store.manifests import ManifestCollection

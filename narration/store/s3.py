@@ -18,7 +18,7 @@ from narration.errors import Damaged, ManifestConflict
 from narration.store.atomic import partial_path
 from narration.store.keys import check_key, is_key
 from narration.store.objects import LINK_SECONDS, ObjectInfo, StoredObject
-from narration.store.s3_conditions import (
+from narration.store.s3_conditional_writes import (
     SHA256_METADATA,
     head_object,
     put_if_unchanged,

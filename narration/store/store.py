@@ -6,8 +6,8 @@ import secrets
 
 from narration.errors import StoreRefused
 from narration.store.all_objects import AllObjects
+from narration.store.clip_holds import HoldCollection
 from narration.store.clips import ClipCollection
-from narration.store.holds import HoldCollection
 from narration.store.jobs import JobCollection
 from narration.store.keys import check_key
 from narration.store.manifests import ManifestCollection

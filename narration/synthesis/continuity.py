@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from narration import audio
-from narration.audio.shape import shape_of
+from narration.audio.clip_shape import shape_of
 from narration.chunking.sentences import split_sentences
 from narration.errors import Damaged, QualityError
 from narration.speech_duration import expected_seconds

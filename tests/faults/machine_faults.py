@@ -60,7 +60,7 @@ def artifacts_refused() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.progress.acreate_progress_artifact", refuse)
         for kind in ("table", "markdown"):
-            patch.setattr(f"tasks.report.acreate_{kind}_artifact", refuse)
+            patch.setattr(f"tasks.run_artifacts.acreate_{kind}_artifact", refuse)
         yield
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from narration.audio.clip_shape import shape_of
 from narration.audio.ffmpeg import find_ffmpeg
-from narration.audio.shape import shape_of
 from narration.rendering.timeline import MASTER_RATE, Pauses, Timeline, arrange
 from support.audio import RATE, chunk, silence, speak
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclopts import App, Group
 
 from flows.cli import terminal
-from flows.cli.arguments import NarrationId, StoreOption, examples
+from flows.cli.argument_types import NarrationId, StoreOption, examples
 from flows.cli.command_settings import command_settings
 from flows.cli.process_exit import DONE
 from narration.store import open_store

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Group, Parameter
 
 from flows.cli import terminal
-from flows.cli.arguments import (
+from flows.cli.argument_types import (
     ChunkNumber,
     EngineOption,
     Json,

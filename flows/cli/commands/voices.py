@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Group, Parameter
 
 from flows.cli import terminal
-from flows.cli.arguments import StoreOption, VoiceName, examples
+from flows.cli.argument_types import StoreOption, VoiceName, examples
 from flows.cli.command_settings import command_settings
 from flows.cli.process_exit import BAD_INPUT, DONE
 from narration.store import VoiceCollection, open_store

@@ -12,11 +12,11 @@ from narration.escaping import escape_markdown
 from narration.manifest import Manifest
 from narration.planning import Plan, PlannedChunk, SynthesizedNarration
 from narration.publishing import report_of
-from narration.publishing.commands import retake_command
+from narration.publishing.retake_command import retake_command
 from narration.store import Store
 from narration.synthesis.report import RunReport
 from narration.synthesis.run_state import NarrationRun, RunState
-from tasks.pages import MAX_ROWS, best_effort
+from tasks.maintenance_artifacts import MAX_ROWS, best_effort
 from tasks.runs import how_to_retry
 
 PUBLISHED = "narration.published"  # name of an event

@@ -21,7 +21,7 @@ from narration.store import ObjectInfo, open_store
 from narration.synthesis.progress import Progress, on_progress
 from narration.synthesis.run_state import RunState
 from narration.synthesis.synthesizer import SynthesizedClip
-from tasks import pages, progress, report
+from tasks import maintenance_artifacts, progress, run_artifacts
 
 
 def synthesize(state: RunState, plan: Plan, index: int) -> None:
@@ -50,9 +50,9 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(progress, "acreate_progress_artifact", note)
     monkeypatch.setattr(progress, "aupdate_progress_artifact", note)
-    monkeypatch.setattr(report, "acreate_table_artifact", note)
-    monkeypatch.setattr(report, "acreate_markdown_artifact", note_markdown)
-    monkeypatch.setattr(pages, "acreate_table_artifact", note)
+    monkeypatch.setattr(run_artifacts, "acreate_table_artifact", note)
+    monkeypatch.setattr(run_artifacts, "acreate_markdown_artifact", note_markdown)
+    monkeypatch.setattr(maintenance_artifacts, "acreate_table_artifact", note)
     return artifacts
 
 
@@ -122,14 +122,14 @@ async def test_a_table_too_long_for_a_browser_keeps_the_rows_to_act_on(
     tmp_path: Path, shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Failed before faulty before synthesized chunks, in script order; it says how many are left out."""
-    monkeypatch.setattr(report, "MAX_ROWS", 4)
+    monkeypatch.setattr(run_artifacts, "MAX_ROWS", 4)
     plan, state = plan_of(tmp_path, range(1, 13)), new_state()
     state.failures[plan.chunks[10].digest] = RuntimeError("never | came")
     plan = with_fault(plan, 9, "clipping: half of it")
     synthesize(state, plan, 5)
     synthesize(state, plan, 6)
     synthesize(state, plan, 7)
-    await report.show_chunks(plan, state)
+    await run_artifacts.show_chunks(plan, state)
     table = shown[0]["table"]
     assert [(row["chunk"], row["state"]) for row in table] == [
         (5, "synthesized"),
@@ -158,11 +158,11 @@ async def test_no_text_from_outside_becomes_markup_in_an_artifact(
     key = "inbox/[a](h) *c* _d_.md"
     info = ObjectInfo(key, 1, datetime.now(UTC))
     outcome = state.report(plan, notes=(HOSTILE,), manifest="m")
-    await report.show_chunks(plan, state)
-    await report.show_failure(plan, state, "try again")
-    await report.show_summary(open_store(str(tmp_path)), outcome, Manifest.model_construct(files=()))
-    await pages.show_sweep({key: HOSTILE})
-    await pages.show_prune([UnneededObject(info, "old")], deleted=False)
+    await run_artifacts.show_chunks(plan, state)
+    await run_artifacts.show_failure(plan, state, "try again")
+    await run_artifacts.show_summary(open_store(str(tmp_path)), outcome, Manifest.model_construct(files=()))
+    await maintenance_artifacts.show_sweep({key: HOSTILE})
+    await maintenance_artifacts.show_prune([UnneededObject(info, "old")], deleted=False)
     cells = [str(cell) for each in shown for row in each.get("table", ()) for cell in row.values()]
     rendered = [
         MarkdownIt("commonmark").enable("table").render(text)
@@ -182,7 +182,7 @@ async def test_a_clip_that_another_run_stored_is_shown_as_cached(
     state.synthesized[digest] = SynthesizedClip(
         stored_clip(digest, "clipping: half of it"), 0, 0.0, by_another_run=True
     )
-    await report.show_chunks(plan, state)
+    await run_artifacts.show_chunks(plan, state)
     row = shown[0]["table"][0]
     assert (row["state"], row["cost $"], row["seconds"]) == ("cached", 0, 1.0)
     assert "clipping" in row["doubts"]
@@ -191,6 +191,6 @@ async def test_a_clip_that_another_run_stored_is_shown_as_cached(
 async def test_a_table_that_fits_has_every_chunk(tmp_path: Path, shown: list[dict[str, Any]]) -> None:
     """Each once, in order."""
     plan = plan_of(tmp_path, range(1, 6))
-    await report.show_chunks(plan, new_state())
+    await run_artifacts.show_chunks(plan, new_state())
     assert [row["chunk"] for row in shown[0]["table"]] == [1, 2, 3, 4, 5]
     assert "left out" not in shown[0]["description"]
