@@ -7,6 +7,7 @@ or is killed. Children are recognized by a variable that they inherit, so that n
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
@@ -17,8 +18,6 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 
 MARK = "TESTS_PROCESS_MARK"  # a variable's name; its value is the test process's own
 SECONDS = 10.0  # for killed processes to disappear
-
-_guards: list[subprocess.Popen[bytes]] = []  # their pipes have to stay open as long as this process lives
 
 
 def kill_orphans_at_exit() -> None:
@@ -36,8 +35,15 @@ def kill_orphans_at_exit() -> None:
         start_new_session=True,  # with the flag below: Ctrl-C in the terminal must not end it
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
-    _guards.append(guard)
+    atexit.register(_release, guard)
     os.environ[MARK] = mark
+
+
+def _release(guard: subprocess.Popen[bytes]) -> None:
+    """At this process's orderly end: let the guard kill what is left, and wait for it."""
+    assert guard.stdin is not None
+    guard.stdin.close()
+    guard.wait()
 
 
 def marked(mark: str) -> list[psutil.Process]:
