@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import varlen_shim
 from engine_timing import (
     FRAME_RATE,
     Clock,
@@ -54,7 +53,6 @@ class Stages:
         figures: dict[str, Any] = {
             "torch": torch.__version__,
             "transformers": transformers.__version__,
-            "varlen_shim": varlen_shim.NEEDED,
         }
         if self.setup.cuda:
             card = torch.cuda.get_device_properties(0)

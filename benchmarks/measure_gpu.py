@@ -16,9 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import varlen_shim  # noqa: F401 -- before the engine: it may replace torch's attention
-
-# isort: split
 from engine_timing import Clock
 from gpu_candidates import measure_attention, measure_products, measure_variants
 from gpu_checks import check_attention, check_codes

@@ -61,7 +61,7 @@ echo "measuring on $device into $out, within $limit s"
 # Without conftest.py, which needs Prefect; torch 2.11 warns where later ones do not.
 share=$(($(left) / 3))
 status=0
-timeout "$share" "$python" -m pytest -m gpu tests/test_engine_gpu.py --noconftest -p varlen_shim -p no:cacheprovider \
+timeout "$share" "$python" -m pytest -m gpu tests/test_engine_gpu.py --noconftest -p no:cacheprovider \
     -o addopts= -W default -q >"$out/pytest.txt" 2>&1 || status=$?
 tail -n 3 "$out/pytest.txt"
 echo "tests that need a GPU: exit status $status"

@@ -11,9 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.attention.varlen import varlen_attn
 
 ROOT = Path(__file__).parents[1]
 STAGES = {
@@ -110,25 +107,6 @@ def test_a_stage_is_not_started_without_time_left(tmp_path: Path) -> None:
     report = Report(tmp_path, seconds=1)
     report.run("any", 10, lambda: report.note("any"))
     assert report.failed == ["any"]
-
-
-def test_the_shim_for_torch_2_11_gives_what_torchs_function_gives() -> None:
-    """On fake CUDA tensors: the same shapes for a decode step and for a prefill."""
-    import varlen_shim
-
-    assert not varlen_shim.NEEDED
-    with FakeTensorMode(), torch.inference_mode():
-        query = torch.empty(4, 24, 128, dtype=torch.bfloat16, device="cuda")
-        key, value = torch.empty(2048, 2, 8, 128, dtype=torch.bfloat16, device="cuda").unbind(1)
-        starts = torch.empty(5, dtype=torch.int32, device="cuda")
-        used = torch.empty(4, dtype=torch.int32, device="cuda")
-        for arguments in ({"seqused_k": used}, {"window_size": (-1, 0)}):
-            outs = [
-                attend(query, key, value, starts, starts, 1, 512, enable_gqa=True, **arguments)
-                for attend in (varlen_shim.varlen_attn, varlen_attn)
-            ]
-            assert outs[0].shape == outs[1].shape == query.shape
-            assert outs[0].dtype == outs[1].dtype
 
 
 def test_a_profile_reports_the_middle_step() -> None:

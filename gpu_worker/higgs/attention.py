@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
-from torch.nn.attention.varlen import varlen_attn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,19 +43,8 @@ def attend_decode(query: torch.Tensor, cache: torch.Tensor, lengths: CacheLength
     kv_heads = cache.shape[3]
     if lengths.mask is None:
         key, value = cache.view(slots * lengths.slot_length, 2, kv_heads, head_dim).unbind(1)
-        out = varlen_attn(
-            query,
-            key,
-            value,
-            lengths.query_starts,
-            lengths.key_starts,
-            1,
-            lengths.slot_length,
-            enable_gqa=True,
-            seqused_k=lengths.lengths,
-        )
-        assert isinstance(out, torch.Tensor)
-        return out
+        starts, longest = (lengths.query_starts, lengths.key_starts), (1, lengths.slot_length)
+        return _flash(query, key, value, *starts, *longest, causal=False, seqused_k=lengths.lengths)
     # Query heads that share a key head take the place of a sequence's queries: no key is repeated.
     grouped = query.view(slots, kv_heads, heads // kv_heads, head_dim)
     key, value = (half.transpose(1, 2) for half in cache.unbind(2))
@@ -74,12 +62,7 @@ def attend_prefill(query: torch.Tensor, cache: torch.Tensor) -> torch.Tensor:
     key, value = cache.unbind(1)
     if has_flash_kernel(query):
         starts = torch.arange(2, dtype=torch.int32, device=query.device)
-        causal = (-1, 0)  # aligned at the end: the last query attends to every key
-        out = varlen_attn(
-            query, key, value, starts * new, starts * tokens, new, tokens, window_size=causal, enable_gqa=True
-        )
-        assert isinstance(out, torch.Tensor)
-        return out
+        return _flash(query, key, value, starts * new, starts * tokens, new, tokens, causal=True)
     visible = torch.ones(new, tokens, dtype=torch.bool, device=query.device).tril(tokens - new)
     query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
     mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible, enable_gqa=True)
@@ -89,3 +72,38 @@ def attend_prefill(query: torch.Tensor, cache: torch.Tensor) -> torch.Tensor:
 def has_flash_kernel(tensor: torch.Tensor) -> bool:
     """Whether PyTorch has its flash attention kernel on the tensor's device."""
     return bool(tensor.is_cuda)
+
+
+def _flash(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    query_starts: torch.Tensor,
+    key_starts: torch.Tensor,
+    most_queries: int,
+    most_keys: int,
+    *,
+    causal: bool,
+    **options: torch.Tensor,
+) -> torch.Tensor:
+    """PyTorch's flash attention over sequences of several lengths; causal: the last query sees every key.
+
+    The operator below `torch.nn.attention.varlen.varlen_attn`, which is the same in PyTorch 2.11 to
+    2.13: 2.11's function takes neither used lengths nor grouped heads, and later ones launch an
+    unneeded fill in each call.
+    """
+    out, *_ = torch.ops.aten._flash_attention_forward(  # noqa: SLF001 -- no public name takes used lengths in 2.11
+        query,
+        key,
+        value,
+        query_starts,
+        key_starts,
+        most_queries,
+        most_keys,
+        0.0,  # no dropout
+        causal,
+        False,  # no debug mask
+        **options,
+    )
+    assert isinstance(out, torch.Tensor)
+    return out
