@@ -60,7 +60,7 @@ class Report:
             file.write(text + "\n")
         print(text, flush=True)
 
-    def run(self, stage: str, limit: float, work: Callable[[], None]) -> None:
+    def run(self, stage: str, limit: float, work: Callable[[], object]) -> None:
         """Run one stage for `limit` seconds at most; its failure is noted and ends nothing else."""
         left = self._ends - time.perf_counter()
         if left < _MIN_SECONDS:
@@ -68,7 +68,7 @@ class Report:
             return
         limit = min(limit, left) if self._stage_limits else left
         try:
-            _run_within(limit, work)
+            run_within(limit, work)
         except Exception as error:  # noqa: BLE001 -- the other stages are measured whatever this one raised
             traceback.print_exc()
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -91,7 +91,7 @@ class Report:
         (self.folder / "table.md").write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
-def _run_within(limit: float, work: Callable[[], None]) -> None:
+def run_within(limit: float, work: Callable[[], object]) -> None:
     """Run `work`; raise `StageTimeout` in it after `limit` seconds, where the system has alarms."""
     if not hasattr(signal, "SIGALRM"):  # Windows
         work()
