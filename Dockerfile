@@ -47,6 +47,11 @@ RUN --mount=type=cache,target=/hub python -m gpu_worker.checkpoints.fetch --cach
 RUN --mount=type=cache,target=/hub python -m gpu_worker.checkpoints.fetch --cache /hub --models /models --part 3/4
 # hadolint ignore=DL3059
 RUN --mount=type=cache,target=/hub python -m gpu_worker.checkpoints.fetch --cache /hub --models /models --part 4/4
+# Triton, which comes with PyTorch, builds the launcher of each kernel with a C compiler when it first runs.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 COPY constraints.txt gpu_worker/requirements.txt ./
 RUN pip install -c constraints.txt -r requirements.txt
 COPY narration/__init__.py narration/contract.py narration/errors.py narration/escaping.py narration/

@@ -58,6 +58,7 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
         slot_length=settings.slot_length,
         prefix_cache_bytes=settings.prefix_cache_mb << 20,
         voices=settings.voice_cache,
+        compile_sampler=settings.compile_sampler,
     )
     return HiggsEngine.load(
         model.locate(),

@@ -31,6 +31,7 @@ class WorkerSettings(BaseSettings):
     slot_length: Annotated[int, Field(ge=256, le=8192)] = 2304  # tokens of prompt, voice and speech
     prefix_cache_mb: Annotated[int, Field(ge=0, le=100_000)] = 512  # of device memory, for voices in use
     device: Literal["cuda", "cpu"] | None = None  # unset: cuda if there is a CUDA device
+    compile_sampler: bool | None = None  # unset: on a CUDA device
 
     # Voice samples
     voice_sample_transcript: str | None = Field(default=None, validation_alias="VOICE_SAMPLE_TRANSCRIPT")

@@ -105,6 +105,14 @@ def test_the_worker_runs_offline_on_the_fetched_weights_and_on_the_gpu() -> None
     assert not any("HUB_OFFLINE" in argument for argument in environment_of("base"))
 
 
+def test_the_worker_has_the_compiler_that_tritons_kernels_need() -> None:
+    """Without a C compiler the sampler runs uncompiled; it is installed above the layers of weights."""
+    worker = [argument for _, argument in stages()["gpu-worker"]]
+    compiler = next(index for index, argument in enumerate(worker) if " gcc libc6-dev " in argument)
+    weights = max(index for index, argument in enumerate(worker) if "checkpoints.fetch" in argument)
+    assert weights < compiler
+
+
 def environment_of(stage: str) -> list[str]:
     return [argument for instruction, argument in stages()[stage] if instruction == "ENV"]
 

@@ -9,6 +9,7 @@ sequence          one request in the engine: prompt, sampling, progress, future
 step_loop         thread that schedules, runs, postprocesses and collects
 scheduler         which sequence holds which slot
 model_runner      prefill and decode steps on the device; the CUDA graph
+step_trial        whether a compiled or recorded step draws the plain step's codes
 slot_state        what a decode step reads and writes for each slot: position, codes, sampling
 sampler           logits -> codes, with noise from each slot's seed
 delay_pattern     codes -> stream (codebook k delayed by k steps) and back

@@ -49,6 +49,7 @@ class EngineOptions:
     prefix_cache_bytes: int  # of device memory; the prefix of a voice sample of 30 s takes 100 MB
     voices: int  # encoded voice samples kept, about 11 kB each
     launches_ahead: int | None = None  # see `StepLoop`; None: 1 on a CUDA device, 0 on the CPU
+    compile_sampler: bool | None = None  # None: on a CUDA device
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,14 +86,6 @@ class HiggsEngine:
     ) -> None:
         self.model = model
         self.slots = scheduler.slots
-        self.configuration: dict[str, str | int | float | bool] = {
-            "engine": "higgs",
-            **runner.configuration,
-            "slots": scheduler.slots,
-            "slot_length": options.slot_length,
-            "torch": str(torch.__version__),
-            "transformers": transformers.__version__,
-        }
         ahead = options.launches_ahead
         if ahead is None:
             ahead = 1 if runner.device.type == "cuda" else 0
@@ -104,7 +97,15 @@ class HiggsEngine:
         self._on_fatal = on_fatal
         self._draining = False
         self._in_progress = 0
-        self._warm_up(runner, prompts, codec)
+        self._warm_up(runner, prompts, codec, options)
+        self.configuration: dict[str, str | int | float | bool] = {
+            "engine": "higgs",
+            **runner.configuration,
+            "slots": scheduler.slots,
+            "slot_length": options.slot_length,
+            "torch": str(torch.__version__),
+            "transformers": transformers.__version__,
+        }
         self._step_loop.start()
 
     @classmethod
@@ -190,11 +191,12 @@ class HiggsEngine:
         utterance = Utterance(waveform, codes.shape[1], reason, sequence.sampling.seed, timings)
         return TracedUtterance(utterance, codes, sequence.prompt.ids)
 
-    def _warm_up(self, runner: ModelRunner, prompts: PromptBuilder, codec: Codec) -> None:
+    def _warm_up(
+        self, runner: ModelRunner, prompts: PromptBuilder, codec: Codec, options: EngineOptions
+    ) -> None:
         """Synthesize in a cloned voice, so that libraries load their kernels before the first request."""
         began = perf_counter()
-        if runner.device.type == "cuda":
-            runner.capture()
+        runner.prepare(compile_sampler=options.compile_sampler)
         noise = np.random.default_rng(0).normal(scale=0.1, size=SAMPLE_RATE).astype(np.float32)
         voice = EncodedSpeech("One, two, three.", codec.encode(noise))
         prompt = prompts.build("Hello.", system="", voice=voice, previous=voice)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,10 @@ from gpu_worker.higgs.prefix_cache import PrefixCache
 from gpu_worker.higgs.prompt import PromptPart
 from gpu_worker.higgs.sequence import Sequence
 from gpu_worker.higgs.slot_state import NO_END, SlotState
+from gpu_worker.higgs.step_trial import Advance, Trial, compile_advance, try_step
 from narration.contract import MAX_RAS_WINDOW
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,14 +50,40 @@ class ModelRunner:
             self.cache = decoder.new_cache(slots, slot_length)
             self.state = SlotState.empty(slots, slot_length, self.device)
         self.prefixes = PrefixCache(prefix_bytes)
+        self._advance: Advance = SlotState.advance
         self._graph: torch.cuda.CUDAGraph | None = None
 
     @property
     def configuration(self) -> dict[str, str]:
-        """Device and dtype; a request repeats its codes only on the same ones."""
+        """Device, dtype and sampler; a request repeats its codes only where these are the same."""
         cuda = self.device.type == "cuda"
         device = torch.cuda.get_device_name(self.device) if cuda else "cpu"
-        return {"device": device, "dtype": str(self.decoder.dtype).removeprefix("torch.")}
+        return {
+            "device": device,
+            "dtype": str(self.decoder.dtype).removeprefix("torch."),
+            "sampler": "plain" if self._advance is SlotState.advance else "compiled",
+        }
+
+    def prepare(self, *, compile_sampler: bool | None = None) -> None:
+        """Compile the sampler, and on CUDA record the step; call once, before the first request.
+
+        `compile_sampler` None: on CUDA. A compiled sampler or a recorded step is used only if it
+        draws the codes of the plain step; the log says why it is not.
+        """
+        cuda = self.device.type == "cuda"
+        if compile_sampler is None:
+            compile_sampler = cuda
+        if not cuda and not compile_sampler:
+            return
+        plain = self._try(self._step)
+        if compile_sampler:
+            self._use_if_same(plain, compile_advance())
+        if cuda:
+            self.capture()
+            assert self._graph is not None
+            if not plain.agrees(self._try(self._graph.replay)):
+                log.error("the recorded step draws other codes: steps are launched one by one")
+                self._graph = None
 
     def admit(self, sequence: Sequence) -> DeviceTimer:
         """Prefill the sequence's prompt into its slot; returns the timer of the prefill.
@@ -127,7 +158,26 @@ class ModelRunner:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _step(self) -> None:
+    def _try(self, step: Callable[[], None]) -> Trial:
+        with torch.inference_mode():
+            return try_step(self.state, step)
+
+    def _use_if_same(self, plain: Trial, advance: Advance) -> None:
+        """Use `advance` in every step from now on, if it runs and draws the codes of the trial `plain`."""
+        try:
+            compiled = self._try(partial(self._step, advance))
+        except torch.AcceleratorError:
+            raise  # the device itself failed
+        except Exception as error:  # noqa: BLE001 -- compilers raise exceptions of many kinds
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            log.warning("the sampler runs uncompiled, some 0.4 ms a step slower: %s", reason)
+            return
+        if plain.agrees(compiled):
+            self._advance = advance
+        else:
+            log.error("the compiled sampler draws other codes: the sampler runs uncompiled")
+
+    def _step(self, advance: Advance | None = None) -> None:
         """One step of every slot; no shape, branch or wait depends on a tensor's values."""
         state = self.state
         active = state.active()
@@ -135,7 +185,7 @@ class ModelRunner:
         # An inactive slot's result is discarded: it reads one token of its cache instead of all.
         lengths = torch.where(active, position + 1, 1).to(torch.int32)
         logits = self.decoder.decode(state.last_codes, position, lengths, self.cache)
-        state.advance(logits, active)
+        (advance or self._advance)(state, logits, active)
 
     def _upload_parts(self, parts: Iterable[PromptPart]) -> list[PrefillPart]:
         return [
