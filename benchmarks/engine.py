@@ -68,8 +68,7 @@ class Benchmark:
         from gpu_worker.higgs.model_runner import ModelRunner
 
         runner = ModelRunner(decoder, slots=slots, slot_length=self.slot_length, prefix_bytes=1 << 30)
-        if self.device.type == "cuda":
-            runner.capture()
+        runner.prepare()
         sequences = random_sequences(slots, context=self.context, steps=self.steps)
         uncached, cached = prefill_seconds(self.clock, runner, sequences[0])
         frames_per_second = slots / step_seconds(self.clock, runner, sequences, self.steps)
@@ -101,7 +100,9 @@ class Benchmark:
             self.print_row(slots, 7, partial(measure, slots))
         runner = ModelRunner(decoder, slots=1, slot_length=self.slot_length, prefix_bytes=0)
         operations = step_operations(runner)
-        print(f"\nOperations of a step: {operations}, launched as one graph on a CUDA device.\n", flush=True)
+        attention = runner.configuration["attention"]
+        print(f"\nOperations of a step: {operations}, launched as one graph on a CUDA device;", end=" ")
+        print(f"attention {attention}.\n", flush=True)
 
     def print_generate(self, batches: list[int], engine_speeds: dict[int, float]) -> None:
         """Print the table of `generate()` with each number of prompts, the fastest of the tries."""

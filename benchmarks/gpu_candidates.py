@@ -1,4 +1,4 @@
-"""What changes to the engine would gain on a GPU: other attention, fused kernels. None is in the worker."""
+"""What each choice of the engine gains on a GPU: attention kernels, compiled sampler, fused layers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -18,25 +19,25 @@ from stage_report import Report
 from torch.nn import functional
 
 from gpu_worker.higgs.attention import CacheLengths, attend_decode
+from gpu_worker.higgs.attention_choice import Attend, AttentionName, attention_kernels
 from gpu_worker.higgs.decoder import Decoder
 from gpu_worker.higgs.model_runner import ModelRunner
-from gpu_worker.higgs.slot_state import SlotState
+from gpu_worker.higgs.step_trial import compile_advance
 
 _CACHE_BYTES = 256 << 20  # attended in one measurement, so that no cache is still in the card's L2 cache
 
-Method = tuple[type, str]
-SAMPLER: frozenset[Method] = frozenset({(SlotState, "advance")})
-LAYERS: frozenset[Method] = frozenset({(Decoder, "_project"), (Decoder, "_feed_forward")})
-"""Methods that torch.compile fuses, each into a few kernels."""
+LAYER_METHODS = ("_project", "_feed_forward")
+"""The decoder's methods that torch.compile would fuse, each into a few kernels; the worker does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A change to the decode step: the methods that are compiled, and the attention kernel."""
+    """A way to run the decode step."""
 
     name: str
-    compiled: frozenset[Method]
-    attend: Callable[..., torch.Tensor]
+    attention: AttentionName
+    compile_sampler: bool = False
+    compile_layers: bool = False
 
 
 def measure_products(report: Report, clock: Clock, decoder: Decoder, slots: int) -> None:
@@ -54,7 +55,7 @@ def measure_products(report: Report, clock: Clock, decoder: Decoder, slots: int)
 
 
 def measure_attention(report: Report, clock: Clock, decoder: Decoder, slots: int, slot_length: int) -> None:
-    """Note the speed at which torch's flash kernel, and on a GPU the Triton kernel, read the cache."""
+    """Note the speed at which each attention kernel reads the cache, and its error."""
     like = {"device": decoder.device, "dtype": decoder.dtype}
     shape = (slots, slot_length, 2, decoder.kv_heads, decoder.head_dim)
     token_bytes = 2 * decoder.kv_heads * decoder.head_dim * decoder.dtype.itemsize
@@ -65,35 +66,34 @@ def measure_attention(report: Report, clock: Clock, decoder: Decoder, slots: int
         lengths = torch.linspace(first, last, slots, device=decoder.device) * slot_length
         cache_lengths = CacheLengths.of(lengths.to(torch.int32), slot_length)
         expected = attend_decode(query, caches[0], cache_lengths).cpu()
-        for kernel, attend in _attention_kernels(decoder).items():
+        for kernel in attention_kernels(decoder.attention_shape(slots), decoder.device):
 
-            def attend_layers(
-                attend: Callable[..., torch.Tensor] = attend, lengths: CacheLengths = cache_lengths
-            ) -> None:
+            def attend_layers(attend: Attend = kernel.attend, lengths: CacheLengths = cache_lengths) -> None:
                 for cache in caches:
                     attend(query, cache, lengths)
 
             seconds = _graph_seconds(clock, attend_layers) / layers
             report.note(
                 "attention",
-                kernel=kernel,
+                kernel=kernel.name,
                 slots=slots,
                 tokens=f"{first * slot_length:.0f} to {last * slot_length:.0f}",
                 **_speed(seconds, int(lengths.sum()) * token_bytes),
-                error=round(relative_error(attend(query, caches[0], cache_lengths), expected), 5),
+                error=round(relative_error(kernel.attend(query, caches[0], cache_lengths), expected), 5),
             )
 
 
 def measure_variants(report: Report, clock: Clock, setup: Setup, decoder: Decoder, slots: int) -> None:
-    """Note a step's duration with the sampler compiled, then the layers too, then Triton's attention."""
-    kernels = _attention_kernels(decoder)
+    """Note a step's duration as compiled sampler, Triton's attention and compiled layers are added."""
+    kernels = {kernel.name for kernel in attention_kernels(decoder.attention_shape(slots), decoder.device)}
+    slowest: AttentionName = "flash" if "flash" in kernels else "plain"
+    fastest: AttentionName = "triton" if "triton" in kernels else slowest
     variants = [
-        Variant("as it is", frozenset(), kernels["flash"]),
-        Variant("sampler compiled", SAMPLER, kernels["flash"]),
-        Variant("sampler and layers compiled", SAMPLER | LAYERS, kernels["flash"]),
+        Variant("plain", slowest),
+        Variant("sampler compiled", slowest, compile_sampler=True),
+        Variant(f"and attention {fastest}", fastest, compile_sampler=True),
+        Variant("and layers compiled", fastest, compile_sampler=True, compile_layers=True),
     ]
-    if "triton" in kernels:
-        variants.append(Variant("and attention by Triton", SAMPLER | LAYERS, kernels["triton"]))
     expected: torch.Tensor | None = None
     for variant in variants:
         logits, figures = _measure_variant(variant, clock, setup, decoder, slots)
@@ -109,41 +109,37 @@ def measure_variants(report: Report, clock: Clock, setup: Setup, decoder: Decode
 
 def _measure_variant(
     variant: Variant, clock: Clock, setup: Setup, decoder: Decoder, slots: int
-) -> tuple[torch.Tensor, dict[str, float]]:
+) -> tuple[torch.Tensor, dict[str, Any]]:
     """The logits of the first step, on the host, and the figures of the variant."""
-    runner = ModelRunner(decoder, slots=slots, slot_length=setup.slot_length, prefix_bytes=1 << 29)
+    runner = ModelRunner(
+        decoder,
+        slots=slots,
+        slot_length=setup.slot_length,
+        prefix_bytes=1 << 29,
+        attention=variant.attention,
+    )
     sequences = random_sequences(slots, context=setup.context, steps=setup.steps)
-    for sequence in sequences:
-        runner.admit(sequence)
     steps = setup.steps // 4  # few enough that no slot is finished before the last try
     began = time.perf_counter()
-    with _patched(variant, backend="inductor" if setup.cuda else "aot_eager"):
-        logits = _next_logits(runner)
-        if setup.cuda:
-            runner.capture()
-        runner.run(sequences, 1)
+    with _compiled(variant, backend="inductor" if setup.cuda else "aot_eager"):
+        runner.prepare(compile_sampler=variant.compile_sampler)
         clock.now()
         compiled = time.perf_counter() - began
+        for sequence in sequences:
+            runner.admit(sequence)
+        logits = _next_logits(runner)
         step = clock.seconds(lambda: runner.run(sequences, steps), tries=3) / steps
     return logits, {
         "step_ms": round(1e3 * step, 3),
         "frames_per_s": round(slots / step),
-        "compile_s": round(compiled, 1),
+        "prepare_s": round(compiled, 1),
+        "kernels": f"{runner.configuration['attention']}, sampler {runner.configuration['sampler']}",
     }
 
 
 def _matrix(layer: Any, name: str) -> torch.Tensor:
     matrix: torch.Tensor = getattr(layer if name in {"qkv", "out"} else layer.audio, name)
     return matrix
-
-
-def _attention_kernels(decoder: Decoder) -> dict[str, Callable[..., torch.Tensor]]:
-    kernels: dict[str, Callable[..., torch.Tensor]] = {"flash": attend_decode}
-    if decoder.device.type == "cuda":
-        from decode_attention import attend_decode as attend_by_triton
-
-        kernels["triton"] = attend_by_triton
-    return kernels
 
 
 def _speed(seconds: float, size: int) -> dict[str, float]:
@@ -172,15 +168,17 @@ def _next_logits(runner: ModelRunner) -> torch.Tensor:
     position = state.prompt_end + state.step
     lengths = (position + 1).to(torch.int32)
     with torch.inference_mode():
-        return runner.decoder.decode(state.last_codes, position, lengths, runner.cache).cpu()
+        attend = runner.attention.attend
+        return runner.decoder.decode(state.last_codes, position, lengths, runner.cache, attend).cpu()
 
 
 @contextmanager
-def _patched(variant: Variant, *, backend: str) -> Iterator[None]:
-    """Inside this context decode steps run the variant."""
+def _compiled(variant: Variant, *, backend: str) -> Iterator[None]:
+    """Inside this context steps run the variant's compiled layers; `backend` compiles the sampler too."""
     with ExitStack() as patches:
-        for owner, name in variant.compiled:
-            compiled = torch.compile(getattr(owner, name), dynamic=False, backend=backend)
-            patches.enter_context(patch.object(owner, name, compiled))
-        patches.enter_context(patch("gpu_worker.higgs.decoder.attend_decode", variant.attend))
+        compile_by = partial(compile_advance, backend)
+        patches.enter_context(patch("gpu_worker.higgs.model_runner.compile_advance", compile_by))
+        for name in LAYER_METHODS if variant.compile_layers else ():
+            compiled = torch.compile(getattr(Decoder, name), dynamic=False, backend=backend)
+            patches.enter_context(patch.object(Decoder, name, compiled))
         yield

@@ -84,8 +84,7 @@ class Stages:
         if setup.cuda and slots == setup.slot_counts[0]:
             for method, places in count_waits(runner, sequences).items():
                 self._report.note("host waits for the device", method=method, places=places)
-        if setup.cuda:
-            runner.capture()
+        runner.prepare()
         step = step_seconds(clock, runner, sequences, setup.steps)
         assert self.decoder is not None
         step_bytes = self.decoder.step_bytes + slots * setup.context * self.decoder.token_bytes
@@ -100,6 +99,8 @@ class Stages:
             eager_step_ms=round(1e3 * eager, 3),
             prefill_uncached_ms=round(1e3 * uncached, 2),
             prefill_cached_ms=round(1e3 * cached, 2),
+            attention=runner.configuration["attention"],
+            sampler=runner.configuration["sampler"],
             **self._memory(),
         )
         if setup.cuda and slots in {1, 32}:
@@ -146,8 +147,7 @@ class Stages:
         assert self._codec is not None
         codec, slots = self._codec, self.setup.slot_counts[-1]
         runner = self._runner(slots)
-        if self.setup.cuda:
-            runner.capture()
+        runner.prepare()
         sequences = random_sequences(slots, context=self.setup.context, steps=self.setup.steps)
         alone = step_seconds(self._clock, runner, sequences, self.setup.steps)
         frames = 300 if self.setup.cuda else 20

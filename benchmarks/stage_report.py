@@ -21,6 +21,8 @@ DECODE_COLUMNS = {
     "eager_step_ms": "step without graph ms",
     "prefill_uncached_ms": "prefill uncached ms",
     "prefill_cached_ms": "cached ms",
+    "attention": "attention",
+    "sampler": "sampler",
 }
 """Figures of the stage `decode` and their headings in the table."""
 

@@ -59,6 +59,7 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
         prefix_cache_bytes=settings.prefix_cache_mb << 20,
         voices=settings.voice_cache,
         compile_sampler=settings.compile_sampler,
+        attention=settings.attention,
     )
     return HiggsEngine.load(
         model.locate(),

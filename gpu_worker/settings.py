@@ -32,6 +32,9 @@ class WorkerSettings(BaseSettings):
     prefix_cache_mb: Annotated[int, Field(ge=0, le=100_000)] = 512  # of device memory, for voices in use
     device: Literal["cuda", "cpu"] | None = None  # unset: cuda if there is a CUDA device
     compile_sampler: bool | None = None  # unset: on a CUDA device
+    attention: Literal["triton", "flash-split", "flash"] | None = (
+        None  # on a CUDA device; unset: the best one
+    )
 
     # Voice samples
     voice_sample_transcript: str | None = Field(default=None, validation_alias="VOICE_SAMPLE_TRANSCRIPT")

@@ -94,6 +94,7 @@ async def test_the_configuration_names_all_that_the_codes_depend_on(shared: Load
         "engine": "higgs",
         "device": "cpu",
         "dtype": "float32",
+        "attention": "plain",
         "sampler": "plain",
         "slots": 3,
         "slot_length": 384,

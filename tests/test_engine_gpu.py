@@ -13,6 +13,13 @@ from support.tiny_codec import write_tiny_codec
 from support.tiny_higgs import SMALL_FIRST_ID, write_tiny_higgs
 
 from gpu_worker.higgs.attention import CacheLengths, attend_decode, attend_prefill
+from gpu_worker.higgs.attention_choice import (
+    MAX_ERROR,
+    AttentionShape,
+    attention_kernels,
+    choose_attention,
+    trial_error,
+)
 from gpu_worker.higgs.engine import EngineOptions, HiggsEngine, TracedUtterance
 from gpu_worker.higgs.prompt import Prompt, PromptPart
 from gpu_worker.higgs.sampler import Sampling
@@ -43,6 +50,16 @@ def test_the_flash_kernels_agree_with_plain_attention() -> None:
     plain = attend_prefill(query.float(), cache.float())
     flash = attend_prefill(query.cuda(), cache.cuda())
     torch.testing.assert_close(flash.cpu().float(), plain, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("slots", [1, 8, 32, 64])
+def test_every_attention_kernel_passes_its_trial(slots: int) -> None:
+    """With the published heads: the one that is chosen, and those that it was chosen before."""
+    shape = AttentionShape(slots, heads=24, kv_heads=8, head_dim=128, dtype=torch.bfloat16)
+    device = torch.device("cuda")
+    errors = {one.name: trial_error(one.attend, shape, device) for one in attention_kernels(shape, device)}
+    assert max(errors.values()) < MAX_ERROR
+    assert choose_attention(shape, device).name == next(iter(errors)) == "triton"
 
 
 def test_the_captured_step_gives_the_codes_of_the_step(tmp_path: Path) -> None:

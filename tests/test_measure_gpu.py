@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def test_the_rehearsal_measures_every_stage(tmp_path: Path) -> None:
     table = (tmp_path / "table.md").read_text()
     assert table.startswith("| slots | frames/s |")
     assert "| 2 | " in table
-    assert "3 skipped" in (tmp_path / "pytest.txt").read_text()
+    assert re.search(r"^\d+ skipped in", (tmp_path / "pytest.txt").read_text(), flags=re.MULTILINE)
 
 
 def test_missing_packages_are_named(tmp_path: Path) -> None:

@@ -13,12 +13,15 @@ step_trial        whether a compiled or recorded step draws the plain step's cod
 slot_state        what a decode step reads and writes for each slot: position, codes, sampling
 sampler           logits -> codes, with noise from each slot's seed
 delay_pattern     codes -> stream (codebook k delayed by k steps) and back
-decoder           the transformer layers over the cache; attention has its kernels
+decoder           the transformer layers over the cache
+attention         attention of a decode step and of a prefill; triton_attention has another kernel
+attention_choice  which kernel the decode steps use
 codec_thread      thread that encodes voice samples and decodes clips with the codec
 codec             waveform -> codes, codes -> waveform
 
 Loading and caches: load_model, torchaudio_shim; prefix_cache (keys and values of shared prompt
-beginnings), voice_cache (codes of voice samples); device_queue (values and durations of queued work).
+beginnings), voice_cache (codes of voice samples); device_queue (values and durations of queued work);
+failure_text (exceptions for the log).
 
 Shapes: `slots` is the number of requests decoded at once, `steps` counts decode steps, 8 is the
 number of codebooks, and a frame is one column of codes, 40 ms.

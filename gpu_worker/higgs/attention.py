@@ -34,17 +34,23 @@ class CacheLengths:
         return cls(lengths, query_starts, query_starts * slot_length, slot_length, mask)
 
 
-def attend_decode(query: torch.Tensor, cache: torch.Tensor, lengths: CacheLengths) -> torch.Tensor:
+def attend_decode(
+    query: torch.Tensor, cache: torch.Tensor, lengths: CacheLengths, *, splits: int | None = None
+) -> torch.Tensor:
     """Attention of one new token in each slot to the slot's cache.
 
-    `query` [slots, heads, head_dim]; `cache` as above; returns the shape of `query`.
+    `query` [slots, heads, head_dim]; `cache` as above; returns the shape of `query`. `splits` of a
+    slot's tokens in the flash kernel, None: as it chooses; the CPU has none.
     """
     slots, heads, head_dim = query.shape
     kv_heads = cache.shape[3]
     if lengths.mask is None:
         key, value = cache.view(slots * lengths.slot_length, 2, kv_heads, head_dim).unbind(1)
         starts, longest = (lengths.query_starts, lengths.key_starts), (1, lengths.slot_length)
-        return _flash(query, key, value, *starts, *longest, causal=False, seqused_k=lengths.lengths)
+        options = {} if splits is None else {"num_splits": splits}
+        return _flash(
+            query, key, value, *starts, *longest, causal=False, seqused_k=lengths.lengths, **options
+        )
     # Query heads that share a key head take the place of a sequence's queries: no key is repeated.
     grouped = query.view(slots, kv_heads, heads // kv_heads, head_dim)
     key, value = (half.transpose(1, 2) for half in cache.unbind(2))
@@ -84,7 +90,7 @@ def _flash(
     most_keys: int,
     *,
     causal: bool,
-    **options: torch.Tensor,
+    **options: torch.Tensor | int,
 ) -> torch.Tensor:
     """PyTorch's flash attention over sequences of several lengths; causal: the last query sees every key.
 

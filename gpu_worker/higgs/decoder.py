@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from gpu_worker.higgs.attention import CacheLengths, attend_decode, attend_prefill
+from gpu_worker.higgs.attention_choice import Attend, AttentionShape
 from gpu_worker.higgs.delay_pattern import CODEBOOK_SIZE, CODEBOOKS
 
 
@@ -95,6 +96,10 @@ class Decoder:
         """Bytes that one token takes in the cache."""
         return int(2 * len(self.layers) * self.kv_heads * self.head_dim * self.dtype.itemsize)
 
+    def attention_shape(self, slots: int) -> AttentionShape:
+        """The sizes of the attention of a decode step with `slots` slots."""
+        return AttentionShape(slots, self.heads, self.kv_heads, self.head_dim, self.dtype)
+
     def new_cache(self, slots: int, slot_length: int) -> torch.Tensor:
         """An empty cache `[layers, slots, slot_length, 2, kv_heads, head_dim]`."""
         shape = (len(self.layers), slots, slot_length, 2, self.kv_heads, self.head_dim)
@@ -122,12 +127,18 @@ class Decoder:
             hidden = torch.cat([self._feed_forward(part, kind) for part, kind in pairs])
 
     def decode(
-        self, codes: torch.Tensor, position: torch.Tensor, lengths: torch.Tensor, cache: torch.Tensor
+        self,
+        codes: torch.Tensor,
+        position: torch.Tensor,
+        lengths: torch.Tensor,
+        cache: torch.Tensor,
+        attend: Attend = attend_decode,
     ) -> torch.Tensor:
         """Feed every slot its last `codes` [slots, 8] at `position` [slots]; float32 logits [slots, 8, 1026].
 
         `lengths` [slots] int32 is how many tokens of its cache a slot reads: `position + 1`, or
-        fewer for a slot whose logits are not used. `cache` as `new_cache` makes it.
+        fewer for a slot whose logits are not used. `cache` as `new_cache` makes it; `attend` is the
+        attention's kernel.
         """
         slots = torch.arange(len(codes), device=self.device)
         cache_lengths = CacheLengths.of(lengths, cache.shape[2])
@@ -137,7 +148,7 @@ class Decoder:
             normed = self._rms_norm(hidden, layer.audio.attention_norm)
             query, keys_values = self._project(layer, normed, cos, sin)
             layer_cache.index_put_((slots, position), keys_values)
-            mixed = attend_decode(query, layer_cache, cache_lengths)
+            mixed = attend(query, layer_cache, cache_lengths)
             hidden = torch.addmm(hidden, mixed.flatten(1), layer.out.t())
             hidden = self._feed_forward(hidden, layer.audio)
         logits = functional.linear(self._rms_norm(hidden, self._norm), self._head)

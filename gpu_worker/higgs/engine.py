@@ -20,6 +20,7 @@ import transformers
 
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.engine_protocol import SampleLoader, Utterance
+from gpu_worker.higgs.attention_choice import AttentionName
 from gpu_worker.higgs.codec import WINDOW_FRAMES, Codec
 from gpu_worker.higgs.codec_thread import CodecThread
 from gpu_worker.higgs.decoder import Decoder
@@ -50,6 +51,7 @@ class EngineOptions:
     voices: int  # encoded voice samples kept, about 11 kB each
     launches_ahead: int | None = None  # see `StepLoop`; None: 1 on a CUDA device, 0 on the CPU
     compile_sampler: bool | None = None  # None: on a CUDA device
+    attention: AttentionName | None = None  # of a CUDA device; None: the best that passes its trial
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,6 +142,7 @@ class HiggsEngine:
                 slots=options.slots,
                 slot_length=options.slot_length,
                 prefix_bytes=options.prefix_cache_bytes,
+                attention=options.attention,
             )
             scheduler = Scheduler(options.slots)
             return cls(scheduler, runner, prompts, codec, model=model, options=options, on_fatal=on_fatal)

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from gpu_worker.higgs.attention_choice import AttentionName, choose_attention
 from gpu_worker.higgs.decoder import Decoder, PrefillPart
 from gpu_worker.higgs.device_queue import DeviceTimer, HostCopy
+from gpu_worker.higgs.failure_text import one_line
 from gpu_worker.higgs.prefix_cache import PrefixCache
 from gpu_worker.higgs.prompt import PromptPart
 from gpu_worker.higgs.sequence import Sequence
@@ -37,14 +39,23 @@ class LaunchedSteps:
 
 
 class ModelRunner:
-    """Runs the model for a fixed number of slots over a static cache.
+    """Runs the model for a fixed number of slots over a static cache, with the `attention` of that name.
 
     Methods queue work on the device; only what they return waits for it when it is read. On the
     CPU the work is done at once. Not safe for use by several threads at once.
     """
 
-    def __init__(self, decoder: Decoder, *, slots: int, slot_length: int, prefix_bytes: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        slots: int,
+        slot_length: int,
+        prefix_bytes: int,
+        attention: AttentionName | None = None,
+    ) -> None:
         self.device = decoder.device
+        self.attention = choose_attention(decoder.attention_shape(slots), self.device, attention)
         self.decoder = decoder
         with torch.inference_mode():
             self.cache = decoder.new_cache(slots, slot_length)
@@ -55,12 +66,13 @@ class ModelRunner:
 
     @property
     def configuration(self) -> dict[str, str]:
-        """Device, dtype and sampler; a request repeats its codes only where these are the same."""
+        """Device, dtype, kernels; a request repeats its codes only where these are the same."""
         cuda = self.device.type == "cuda"
         device = torch.cuda.get_device_name(self.device) if cuda else "cpu"
         return {
             "device": device,
             "dtype": str(self.decoder.dtype).removeprefix("torch."),
+            "attention": self.attention.name,
             "sampler": "plain" if self._advance is SlotState.advance else "compiled",
         }
 
@@ -169,8 +181,7 @@ class ModelRunner:
         except torch.AcceleratorError:
             raise  # the device itself failed
         except Exception as error:  # noqa: BLE001 -- compilers raise exceptions of many kinds
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            log.warning("the sampler runs uncompiled, some 0.4 ms a step slower: %s", reason)
+            log.warning("the sampler runs uncompiled, some 0.4 ms a step slower: %s", one_line(error))
             return
         if plain.agrees(compiled):
             self._advance = advance
@@ -184,7 +195,7 @@ class ModelRunner:
         position = state.prompt_end + state.step
         # An inactive slot's result is discarded: it reads one token of its cache instead of all.
         lengths = torch.where(active, position + 1, 1).to(torch.int32)
-        logits = self.decoder.decode(state.last_codes, position, lengths, self.cache)
+        logits = self.decoder.decode(state.last_codes, position, lengths, self.cache, self.attention.attend)
         (advance or self._advance)(state, logits, active)
 
     def _upload_parts(self, parts: Iterable[PromptPart]) -> list[PrefillPart]:

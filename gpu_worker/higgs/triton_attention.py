@@ -1,8 +1,8 @@
-"""Decode attention in Triton, to be measured beside torch's flash kernel; the worker does not use it.
+"""Decode attention in Triton: a tile of 16 rows for the query heads that share a key head.
 
-torch's kernel pads a slot's one query to a tile of 64 or 128 rows. Here the query heads that share
-a key head make a tile of 16 rows, and each slot's tokens are split into equal parts by its own
-length, so that a slot's result does not depend on the others.
+PyTorch's flash kernel pads a slot's one query to a tile of 64 or 128 rows. Here each slot's tokens
+are split into equal parts by its own length, so that a slot's result does not depend on the others.
+Triton comes with PyTorch for CUDA; this module is imported only where it is installed.
 """
 
 # Triton compiles the kernels: their pointers have no Python type, their constants are in upper case.
@@ -17,6 +17,8 @@ import triton.language as tl
 
 from gpu_worker.higgs.attention import CacheLengths
 
+MAX_SPLITS = 16
+PROGRAMS_PER_MULTIPROCESSOR = 3
 BLOCK = 64  # tokens that a program reads at a time
 TILE = 16  # rows of a tile, the least that Triton multiplies
 LOG2_E = 1.4426950408889634  # the kernels compute softmax with powers of two
@@ -101,22 +103,24 @@ def _join_splits(
     tl.store(out_pointer + out_offset, out.to(out_pointer.dtype.element_ty))
 
 
-def choose_splits(slots: int, kv_heads: int, *, multiprocessors: int = 132) -> int:
-    """Splits of a slot's tokens: enough programs for three on each multiprocessor, 16 splits at most."""
+def choose_splits(slots: int, kv_heads: int, multiprocessors: int) -> int:
+    """Splits of a slot's tokens: enough programs to fill the card, for as many slots as there are."""
     splits = 1
-    while slots * kv_heads * splits < 3 * multiprocessors and splits < 16:
+    while slots * kv_heads * splits < PROGRAMS_PER_MULTIPROCESSOR * multiprocessors and splits < MAX_SPLITS:
         splits *= 2
     return splits
 
 
 def attend_decode(
-    query: torch.Tensor, cache: torch.Tensor, lengths: CacheLengths, splits: int | None = None
+    query: torch.Tensor, cache: torch.Tensor, lengths: CacheLengths, *, splits: int
 ) -> torch.Tensor:
-    """As `gpu_worker.higgs.attention.attend_decode`, for CUDA tensors; `splits` is chosen if not given."""
+    """As `gpu_worker.higgs.attention.attend_decode`; `splits` is a power of two.
+
+    `query` [slots, heads, head_dim] may have any stride between slots; `cache` is one layer's, contiguous.
+    """
     slots, heads, head_dim = query.shape
     kv_heads = cache.shape[3]
     group = heads // kv_heads
-    splits = splits or choose_splits(slots, kv_heads)
     assert query.stride(1) == head_dim
     assert cache.is_contiguous()
 
