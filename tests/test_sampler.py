@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from gpu_worker.higgs import sampler
 from gpu_worker.higgs.delay_pattern import BEGIN, CODEBOOK_SIZE, END
 from gpu_worker.higgs.sampler import FIRST_DRAW, REDRAW, Sampling, SlotSampling, sample, uniform_noise
 from narration.contract import MAX_RAS_WINDOW
@@ -100,6 +101,13 @@ def test_noise_is_uniform_and_independent() -> None:
     columns.append(uniform_noise(seeds + 2**40, step, FIRST_DRAW))
     correlation = np.corrcoef(torch.cat(columns, dim=1).T.numpy())
     assert np.abs(correlation - np.eye(len(correlation))).max() < 0.1
+
+
+def test_noise_stays_below_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for the largest hash, whose noise would round to 1 in float32 and draw past the last code."""
+    monkeypatch.setattr(sampler, "_hash", lambda word: torch.full_like(word, 0xFFFFFFFF))
+    noise = uniform_noise(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), FIRST_DRAW)
+    assert 1 - 2**-23 < float(noise.max()) < 1
 
 
 def test_every_bit_of_the_seed_counts() -> None:

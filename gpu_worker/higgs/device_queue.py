@@ -13,7 +13,7 @@ class HostCopy:
     """A copy of a tensor to the host, queued when constructed; `get` waits for it and for no later work."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self._event = torch.cuda.Event() if tensor.is_cuda else None
+        self._event = _new_event() if tensor.is_cuda else None
         # On the CPU too this is a copy: the tensor is written in place afterwards.
         self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
         self._host.copy_(tensor, non_blocking=True)
@@ -32,9 +32,7 @@ class DeviceTimer:
     """Measures queued work from construction to `stop`: by CUDA events, on the CPU by the host's clock."""
 
     def __init__(self, device: torch.device) -> None:
-        self._events = (
-            [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
-        )
+        self._events = [_new_event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
         self._times: list[float] = []
         self._record()
 
@@ -53,3 +51,8 @@ class DeviceTimer:
         if self._events:
             self._events[len(self._times)].record()
         self._times.append(perf_counter())
+
+
+def _new_event(*, enable_timing: bool = False) -> torch.cuda.Event:
+    """An event on which a waiting thread sleeps; by default it would keep a core busy until then."""
+    return torch.cuda.Event(enable_timing=enable_timing, blocking=True)

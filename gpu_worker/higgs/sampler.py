@@ -17,6 +17,7 @@ FIRST_DRAW, REDRAW = 0, 1
 """Purposes of noise: a step's first draw, and the second draw of repetition-aware sampling."""
 
 _WORD = 0xFFFFFFFF  # the 32 bits that a hashed word keeps
+_BELOW_ONE = 1 - 2.0**-24  # the largest float32 below 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,8 @@ def uniform_noise(seed: torch.Tensor, step: torch.Tensor, purpose: int) -> torch
     word = _hash(_hash(seed & _WORD) ^ ((seed >> 32) & _WORD))
     word = _hash(word ^ step)[:, None]
     word = _hash(_hash(word ^ (codebook * 2 + purpose + 1)))
-    return ((word >> 8).to(torch.float32) + 0.5) * 2.0**-24
+    # The largest word and a half would round to 1, which lies past every code of a distribution.
+    return (((word >> 8).to(torch.float32) + 0.5) * 2.0**-24).clamp(max=_BELOW_ONE)
 
 
 def _draw(logits: torch.Tensor, slots: SlotSampling, noise: torch.Tensor) -> torch.Tensor:
