@@ -28,6 +28,6 @@ def test_waiting_for_a_device_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty", lambda *_, **__: torch.zeros(2))
     monkeypatch.setattr(torch.Tensor, "copy_", lambda *_, **__: None)
     DeviceTimer(torch.device("cuda")).stop()
-    HostCopy(OnDevice())  # type: ignore[arg-type]  # as far as the class looks at it
+    HostCopy(OnDevice())
     assert len(events) == 3
     assert all(options["blocking"] for options in events)

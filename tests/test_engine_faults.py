@@ -1,9 +1,8 @@
-"""Faults in the engine: bad requests, exhausted memory and a lost device; other requests keep their codes."""
+"""Faults in the engine: bad requests, exhausted memory; other requests keep their codes."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +11,10 @@ from support.engines import (
     CONVERSATIONS,
     LoadedEngine,
     assert_same_codes,
-    open_engine,
     request_of,
     synthesize,
     synthesize_all,
 )
-from support.hub import run_python
 
 from gpu_worker.engine_protocol import VoiceSample
 from gpu_worker.higgs.engine import TracedUtterance
@@ -101,70 +98,3 @@ async def test_out_of_memory_in_a_step_refuses_the_newest_request(
     assert isinstance(refusal, ContractError)
     assert refusal.failure.error_code == ErrorCode.OUT_OF_MEMORY
     assert_same_codes(before, [clip for clip in clips if isinstance(clip, TracedUtterance)])
-
-
-async def test_a_lost_device_fails_every_request_and_ends_the_worker(
-    model_folder: Path, codec_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Requests in progress and later ones fail as retryable, and `on_fatal` is called once."""
-    fatal: list[BaseException] = []
-    async with open_engine(model_folder, codec_folder, on_fatal=fatal.append) as loaded:
-        engine = loaded.engine
-        monkeypatch.setattr(loaded.runner, "run", _lose_device)
-        in_progress = (synthesize(engine, conversation) for conversation in CONVERSATIONS)
-        outcomes = [
-            *await asyncio.gather(*in_progress, return_exceptions=True),
-            *await asyncio.gather(synthesize(engine, CONVERSATIONS[0]), return_exceptions=True),
-        ]
-    for one in outcomes:
-        assert isinstance(one, ContractError)
-        assert (one.failure.error_code, one.failure.retryable) == (ErrorCode.ENGINE_FAILURE, True)
-    assert [type(error) for error in fatal] == [torch.AcceleratorError]
-
-
-async def test_a_device_lost_in_the_codec_ends_the_worker_too(
-    model_folder: Path, codec_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The codec's thread reports it as the step loop's does."""
-    fatal: list[BaseException] = []
-    async with open_engine(model_folder, codec_folder, on_fatal=fatal.append) as loaded:
-        monkeypatch.setattr(loaded.codec, "decode", _lose_device)
-        with pytest.raises(ContractError) as failed:
-            await synthesize(loaded.engine, CONVERSATIONS[0])
-    failure = failed.value.failure
-    assert (failure.error_code, failure.retryable) == (ErrorCode.ENGINE_FAILURE, True)
-    assert [type(error) for error in fatal] == [torch.AcceleratorError]
-
-
-def _lose_device(*_: Any) -> Any:
-    raise torch.AcceleratorError("device gone")
-
-
-def test_the_process_ends_with_status_1(model_folder: Path, codec_folder: Path) -> None:
-    """At once and with the reason in the log, so that the platform replaces the worker."""
-    code = """
-import asyncio, sys, torch
-from pathlib import Path
-from gpu_worker.higgs.engine import EngineOptions, HiggsEngine
-from gpu_worker.higgs.model_runner import ModelRunner
-from narration.contract import SynthesisRequest
-
-def lose_device(*_):
-    raise torch.AcceleratorError("device gone")
-
-options = EngineOptions(slots=1, slot_length=256, prefix_cache_bytes=0, voices=1)
-folders = map(Path, sys.argv[1:])
-engine = HiggsEngine.load(*folders, model="m", device="cpu", options=options)
-ModelRunner.run = lose_device
-
-async def serve():
-    request = SynthesisRequest(prompt="x", max_new_tokens=20)
-    await asyncio.gather(engine.synthesize(request, None), return_exceptions=True)
-    await asyncio.sleep(60)  # as RunPod's loop, which does not end with a failed job
-
-asyncio.run(serve())
-"""
-    root = Path(__file__).parents[1]
-    ended = run_python("-c", code, model_folder, codec_folder, PYTHONPATH=root, OMP_NUM_THREADS=1)
-    assert ended.returncode == 1, ended.stderr
-    assert "the device or the engine is lost (AcceleratorError)" in ended.stderr

@@ -17,6 +17,7 @@ decoder           the transformer layers over the cache
 attention         attention of a decode step and of a prefill; triton_attention has another kernel
 attention_choice  which kernel the decode steps use
 codec_thread      thread that encodes voice samples and decodes clips with the codec
+device_loss       fails every request when the device fails or hangs, then ends the worker
 codec             waveform -> codes, codes -> waveform
 
 Loading and caches: load_model, torchaudio_shim; prefix_cache (keys and values of shared prompt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch
 from gpu_worker.engine_protocol import Waveform
 from gpu_worker.higgs.codec import Codec
 from gpu_worker.higgs.delay_pattern import Codes
+from gpu_worker.higgs.device_loss import Watchdog
 
 _Decoding = tuple[Codes, "Future[Waveform]"]
 
@@ -19,14 +21,15 @@ _Decoding = tuple[Codes, "Future[Waveform]"]
 class CodecThread:
     """Runs one codec on one thread. Clips that arrive during a decoding are decoded together after it."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, watchdog: Watchdog | None = None) -> None:
         self._codec = codec
+        self._watchdog = watchdog
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="codec")
         self._waiting: deque[_Decoding] = deque()
 
     async def encode(self, waveform: Waveform) -> Codes:
         """Codes `[8, frames]` of a voice sample [samples]; raises what `Codec.encode` raises."""
-        return await asyncio.wrap_future(self._thread.submit(self._codec.encode, waveform))
+        return await asyncio.wrap_future(self._thread.submit(self._encode, waveform))
 
     async def decode(self, codes: Codes) -> Waveform:
         """Waveform [960 frames] of a clip's codes [8, frames], clipped to [-1, 1].
@@ -43,6 +46,13 @@ class CodecThread:
         """Finish the submitted work and end the thread."""
         self._thread.shutdown(wait=True)
 
+    def _encode(self, waveform: Waveform) -> Codes:
+        with self._window():
+            return self._codec.encode(waveform)
+
+    def _window(self) -> AbstractContextManager[None]:
+        return self._watchdog.window() if self._watchdog else nullcontext()
+
     def _decode_waiting(self) -> None:
         clips: list[_Decoding] = []
         while self._waiting:
@@ -55,7 +65,8 @@ class CodecThread:
     def _decode_together(self, clips: list[_Decoding]) -> None:
         """Resolve each clip's future to its waveform or to the exception; never raises."""
         try:
-            waveforms = self._codec.decode([codes for codes, _ in clips])
+            with self._window():
+                waveforms = self._codec.decode([codes for codes, _ in clips])
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             if len(clips) == 1:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -25,6 +23,7 @@ from gpu_worker.higgs.codec import WINDOW_FRAMES, Codec
 from gpu_worker.higgs.codec_thread import CodecThread
 from gpu_worker.higgs.decoder import Decoder
 from gpu_worker.higgs.delay_pattern import CODEBOOKS, MIN_STEPS, Codes, undelay
+from gpu_worker.higgs.device_loss import WINDOW_SECONDS, DeviceLoss, OnFatal, Watchdog, exit_process
 from gpu_worker.higgs.load_model import load_language_model
 from gpu_worker.higgs.model_runner import ModelRunner
 from gpu_worker.higgs.prompt import EncodedSpeech, PromptBuilder
@@ -50,6 +49,9 @@ class EngineOptions:
     prefix_cache_bytes: int  # of device memory; the prefix of a voice sample of 30 s takes 100 MB
     voices: int  # encoded voice samples kept, about 11 kB each
     launches_ahead: int | None = None  # see `StepLoop`; None: 1 on a CUDA device, 0 on the CPU
+    window_limit: float | None = (
+        None  # s, of one piece of work on the device; None: 30 on CUDA, none on the CPU
+    )
     compile_sampler: bool | None = None  # None: on a CUDA device
     attention: AttentionName | None = None  # of a CUDA device; None: the best that passes its trial
 
@@ -61,12 +63,6 @@ class TracedUtterance:
     utterance: Utterance
     codes: Codes
     prompt_ids: list[int]
-
-
-def exit_process(error: BaseException) -> None:
-    """End the process at once with status 1, so that RunPod starts a worker on a working device."""
-    log.critical("the device or the engine is lost (%s): exiting", type(error).__name__)
-    os._exit(1)
 
 
 class HiggsEngine:
@@ -84,19 +80,26 @@ class HiggsEngine:
         *,
         model: str,
         options: EngineOptions,
-        on_fatal: Callable[[BaseException], None] = exit_process,
+        on_fatal: OnFatal = exit_process,
     ) -> None:
         self.model = model
         self.slots = scheduler.slots
         ahead = options.launches_ahead
         if ahead is None:
             ahead = 1 if runner.device.type == "cuda" else 0
-        self._step_loop = StepLoop(scheduler, runner, launches_ahead=ahead, on_fatal=on_fatal)
-        self._codec = CodecThread(codec)
+        self._device_loss = DeviceLoss(on_fatal)
+        window_limit = options.window_limit
+        if window_limit is None and runner.device.type == "cuda":
+            window_limit = WINDOW_SECONDS
+        report = self._device_loss.report
+        self._watchdog = Watchdog(window_limit, report)
+        self._step_loop = StepLoop(
+            scheduler, runner, launches_ahead=ahead, on_fatal=report, watchdog=self._watchdog
+        )
+        self._codec = CodecThread(codec, self._watchdog)
         self._sequences = SequenceBuilder(
             prompts, self._codec, slot_length=options.slot_length, voices=options.voices
         )
-        self._on_fatal = on_fatal
         self._draining = False
         self._in_progress = 0
         self._warm_up(runner, prompts, codec, options)
@@ -119,7 +122,7 @@ class HiggsEngine:
         model: str,
         device: str,
         options: EngineOptions,
-        on_fatal: Callable[[BaseException], None] = exit_process,
+        on_fatal: OnFatal = exit_process,
     ) -> HiggsEngine:
         """Load both checkpoints on `device` ("cuda" or "cpu"); `model` is the engine's model id.
 
@@ -162,11 +165,11 @@ class HiggsEngine:
             raise ContractError(ErrorCode.SHUTTING_DOWN, "the worker is shutting down")
         self._in_progress += 1
         try:
-            return await self._synthesize(request, sample)
+            return await self._device_loss.run(self._synthesize(request, sample))
         except torch.OutOfMemoryError:
             raise ContractError(ErrorCode.OUT_OF_MEMORY, "the worker ran out of device memory") from None
         except torch.AcceleratorError as error:
-            self._on_fatal(error)
+            self._device_loss.report(error)
             raise ContractError(ErrorCode.ENGINE_FAILURE, "the worker's device failed") from None
         finally:
             self._in_progress -= 1
@@ -178,6 +181,7 @@ class HiggsEngine:
             await asyncio.sleep(0.01)
         await asyncio.to_thread(self._step_loop.stop)
         await asyncio.to_thread(self._codec.close)
+        self._watchdog.stop()
 
     async def _synthesize(self, request: SynthesisRequest, sample: SampleLoader | None) -> TracedUtterance:
         began = perf_counter()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from queue import Empty, SimpleQueue
 from time import perf_counter
 
 import torch
 
+from gpu_worker.higgs.device_loss import OnFatal, Watchdog, engine_failure
 from gpu_worker.higgs.model_runner import LaunchedSteps, ModelRunner
 from gpu_worker.higgs.scheduler import Scheduler
 from gpu_worker.higgs.sequence import Sequence
@@ -36,7 +37,8 @@ class StepLoop:
         runner: ModelRunner,
         *,
         launches_ahead: int,
-        on_fatal: Callable[[BaseException], None],
+        on_fatal: OnFatal,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
@@ -44,6 +46,7 @@ class StepLoop:
         self._launches_ahead = launches_ahead
         self._submitted: SimpleQueue[Sequence | None] = SimpleQueue()
         self._on_fatal = on_fatal
+        self._watchdog = watchdog or Watchdog(None, on_fatal)
         self._stopping = False
         self._thread = threading.Thread(target=self._run_until_stopped, name="steps", daemon=True)
 
@@ -78,14 +81,15 @@ class StepLoop:
     def _run_until_stopped(self) -> None:
         try:
             while self._receive():
-                self.step()
+                with self._watchdog.window():
+                    self.step()
         except Exception as error:
             log.exception("the step loop failed")
             for sequence in self._scheduler.unfinished():
-                sequence.resolve(_engine_failure())
+                sequence.resolve(engine_failure())
             self._on_fatal(error)
             while (late := self._submitted.get()) is not None:
-                late.resolve(_engine_failure())
+                late.resolve(engine_failure())
 
     def _receive(self) -> bool:
         """Move submitted sequences to the scheduler, waiting while it is idle; False when to end."""
@@ -155,7 +159,3 @@ class StepLoop:
     def _drop(self, sequence: Sequence) -> None:
         if self._scheduler.drop(sequence):
             self._runner.release(sequence.slot)
-
-
-def _engine_failure() -> ContractError:
-    return ContractError(ErrorCode.ENGINE_FAILURE, "the engine failed and the worker is being replaced")

@@ -16,7 +16,8 @@ import torch
 from gpu_worker.engine_protocol import SampleLoader, VoiceSample, Waveform
 from gpu_worker.higgs.codec import Codec
 from gpu_worker.higgs.decoder import Decoder
-from gpu_worker.higgs.engine import EngineOptions, HiggsEngine, TracedUtterance, exit_process
+from gpu_worker.higgs.device_loss import exit_process
+from gpu_worker.higgs.engine import EngineOptions, HiggsEngine, TracedUtterance
 from gpu_worker.higgs.load_model import load_language_model
 from gpu_worker.higgs.model_runner import ModelRunner
 from gpu_worker.higgs.prompt import PromptBuilder
