@@ -21,7 +21,8 @@ GREEDY = replace(PLAIN, temperature=0.0)
 def slots_of(*samplings: Sampling) -> SlotSampling:
     slots = SlotSampling.empty(len(samplings), torch.device("cpu"))
     for slot, sampling in enumerate(samplings):
-        slots.write(slot, sampling)
+        fractions = torch.tensor(sampling.fractions, dtype=torch.float64)
+        slots.write(slot, torch.tensor(sampling.integers), fractions)
     return slots
 
 

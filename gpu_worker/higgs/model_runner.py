@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gpu_worker.higgs.attention_choice import AttentionName, choose_attention
 from gpu_worker.higgs.decoder import Decoder, PrefillPart
-from gpu_worker.higgs.device_queue import DeviceTimer, HostCopy
+from gpu_worker.higgs.device_queue import DeviceTimer, HostCopy, upload
 from gpu_worker.higgs.failure_text import one_line
 from gpu_worker.higgs.prefix_cache import PrefixCache
 from gpu_worker.higgs.prompt import PromptPart
@@ -120,7 +121,7 @@ class ModelRunner:
                 prompt_length=len(prompt.ids),
                 max_steps=sequence.max_steps,
                 sampling=sequence.sampling,
-                context_codes=self._upload(prompt.context_codes(MAX_RAS_WINDOW - 1)),
+                context_codes=prompt.context_codes(MAX_RAS_WINDOW - 1),
             )
         timer.stop()
         return timer
@@ -206,8 +207,5 @@ class ModelRunner:
             for part in parts
         ]
 
-    def _upload(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
-        tensor = torch.from_numpy(array.astype(np.int64))
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor
+    def _upload(self, array: NDArray[Any]) -> torch.Tensor:
+        return upload(array.astype(np.int64), self.device)

@@ -31,6 +31,16 @@ class Sampling:
     ras_window: int
     ras_repeats: int
 
+    @property
+    def integers(self) -> tuple[int, int, int, int]:
+        """The integers, in the order in which `SlotSampling.write` takes them."""
+        return self.top_k, self.seed, self.ras_window, self.ras_repeats
+
+    @property
+    def fractions(self) -> tuple[float, float]:
+        """The other numbers, likewise."""
+        return self.temperature, self.top_p
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlotSampling:
@@ -57,14 +67,14 @@ class SlotSampling:
             ras_repeats=integers.clone(),
         )
 
-    def write(self, slot: int, sampling: Sampling) -> None:
-        """Set the sampling of `slot`."""
-        self.temperature[slot] = sampling.temperature
-        self.top_k[slot] = sampling.top_k
-        self.top_p[slot] = sampling.top_p
-        self.seed[slot] = sampling.seed
-        self.ras_window[slot] = sampling.ras_window
-        self.ras_repeats[slot] = sampling.ras_repeats
+    def write(self, slot: int, integers: torch.Tensor, fractions: torch.Tensor) -> None:
+        """Set the sampling of `slot` from a `Sampling`'s numbers on the device."""
+        for field, number in zip(
+            (self.top_k, self.seed, self.ras_window, self.ras_repeats), integers, strict=True
+        ):
+            field[slot].copy_(number)
+        for field, number in zip((self.temperature, self.top_p), fractions, strict=True):
+            field[slot].copy_(number)
 
 
 def sample(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gpu_worker.higgs.delay_pattern import BEGIN, CODEBOOKS, END, STEPS_AFTER_END, force_pattern
+from gpu_worker.higgs.device_queue import upload
 from gpu_worker.higgs.sampler import Sampling, SlotSampling, sample
 from narration.contract import MAX_RAS_WINDOW
 
@@ -56,27 +60,33 @@ class SlotState:
         prompt_length: int,
         max_steps: int,
         sampling: Sampling,
-        context_codes: torch.Tensor,
+        context_codes: NDArray[np.integer[Any]],
     ) -> None:
         """Start a sequence in `slot`: its prompt of `prompt_length` tokens and step 0 are done.
 
         `context_codes` [n, 8], n below `MAX_RAS_WINDOW`, are the last codes of the prompt's audio:
-        repetition-aware sampling counts them as the n steps before step 0.
+        repetition-aware sampling counts them as the n steps before step 0. Everything goes to the
+        device in one upload, since `tensor[slot] = number` waits for a CUDA device each time.
         """
-        self.prompt_end[slot] = prompt_length - 1
-        self.step[slot] = 1
-        self.max_steps[slot] = max_steps
-        self.first_end[slot] = NO_END
-        self.last_codes[slot] = BEGIN
-        self.stream[slot, 0] = BEGIN
-        self.history[slot] = BEGIN
         # Steps -n to -1 are at the end of the ring, step 0 at its start.
-        self.history[slot, MAX_RAS_WINDOW - len(context_codes) :] = context_codes
-        self.sampling.write(slot, sampling)
+        ring = np.full((MAX_RAS_WINDOW, CODEBOOKS), BEGIN, dtype=np.int64)
+        ring[MAX_RAS_WINDOW - len(context_codes) :] = context_codes
+        numbers = np.array([prompt_length - 1, max_steps, *sampling.integers], dtype=np.int64)
+        fractions = np.array(sampling.fractions, dtype=np.float64).view(np.int64)
+        row = upload(np.concatenate([numbers, fractions, ring.reshape(-1)]), self.step.device)
+        self.prompt_end[slot].copy_(row[0])
+        self.max_steps[slot].copy_(row[1])
+        stop = len(numbers) + len(fractions)
+        self.sampling.write(slot, row[2 : len(numbers)], row[len(numbers) : stop].view(torch.float64))
+        self.history[slot].copy_(row[stop:].view(MAX_RAS_WINDOW, CODEBOOKS))
+        self.step[slot].fill_(1)
+        self.first_end[slot].fill_(NO_END)
+        self.last_codes[slot].fill_(BEGIN)
+        self.stream[slot, 0].fill_(BEGIN)
 
     def release(self, slot: int) -> None:
         """Empty `slot`: it takes no further steps."""
-        self.max_steps[slot] = 0
+        self.max_steps[slot].fill_(0)
 
     def active(self) -> torch.Tensor:
         """Which slots have a step to make, bool `[slots]`."""

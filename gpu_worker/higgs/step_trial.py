@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from gpu_worker.higgs.delay_pattern import Stream
+from gpu_worker.higgs.delay_pattern import CODEBOOKS, Stream
 from gpu_worker.higgs.sampler import Sampling
 from gpu_worker.higgs.slot_state import SlotState
 
@@ -57,7 +57,7 @@ def try_step(state: SlotState, step: Callable[[], None]) -> Trial:
 
 def _streams(state: SlotState, step: Callable[[], None], sampling: Sampling) -> list[Stream]:
     slots = len(state.step)
-    nothing = torch.empty(0, state.last_codes.shape[1], dtype=torch.int64, device=state.step.device)
+    nothing = np.empty((0, CODEBOOKS), dtype=np.int64)
     for slot in range(slots):
         state.admit(
             slot,
