@@ -36,7 +36,8 @@ class HostCopies(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped h
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         devices = {one.device.type for one in args if isinstance(one, torch.Tensor)}
-        if devices == {"cpu", "meta"}:
+        # `tensor[0] = number` makes a tensor of the number, on CUDA by a copy from the host.
+        if devices == {"cpu", "meta"} or func is torch.ops.aten.scalar_tensor.default:
             self.operations.append(str(func))
         return func(*args, **kwargs or {})
 

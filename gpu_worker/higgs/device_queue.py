@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def upload(array: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """The array as a tensor on `device`; on CUDA queued from pinned memory, so that the host need not wait."""
+    """The array as a tensor on `device`; on CUDA queued from pinned memory, and the host does not wait."""
     tensor = torch.from_numpy(array)
     if device.type == "cuda":
         tensor = tensor.pin_memory().to(device, non_blocking=True)
