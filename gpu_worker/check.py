@@ -39,6 +39,7 @@ def run(settings: WorkerSettings) -> str:
     return (
         f"{engine.model} spoke {waveform.size / SAMPLE_RATE:.2f} s ({utterance.finish_reason})"
         f" in {synthesized - loaded:.2f} s, loaded in {loaded - began:.1f} s, {engine.slots} slots"
+        + (f" of {length} tokens" if (length := engine.configuration.get("slot_length")) else "")
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from gpu_worker.checkpoints.source import ModelError, find_source
 from gpu_worker.checkpoints.source import model_id as higgs_model_id
@@ -10,10 +11,11 @@ from gpu_worker.engine_protocol import Engine
 from gpu_worker.settings import WorkerSettings
 from narration.contract import DRAFT_MODEL
 
+AMPERE = 8
+"""The first major compute capability with bfloat16 and the flash kernel."""
+
 if TYPE_CHECKING:
     from gpu_worker.higgs.engine import HiggsEngine
-
-HIGGS_SLOTS = 32  # gpu_worker/README.md has the memory they need
 
 
 def model_id(settings: WorkerSettings) -> str:
@@ -41,20 +43,20 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
     """Load Higgs Audio V2, whatever `settings.engine` says.
 
     Raises `ModelError` for a checkpoint that cannot be loaded, and for a CUDA device that
-    is set and cannot be seen.
+    is set and cannot be seen or used.
     """
     model, codec = find_source("model", settings.model), find_source("codec", settings.codec)
 
     import torch  # noqa: PLC0415 -- see the comment above
 
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("no CUDA device can be seen, and WORKER_DEVICE or --device asks for cuda")
+    if device == "cuda":
+        _require_cuda(torch)
 
     from gpu_worker.higgs.engine import EngineOptions, HiggsEngine  # noqa: PLC0415 -- see the comment above
 
     options = EngineOptions(
-        slots=settings.slots or HIGGS_SLOTS,
+        slots=settings.slots,
         slot_length=settings.slot_length,
         prefix_cache_bytes=settings.prefix_cache_mb << 20,
         voices=settings.voice_cache,
@@ -68,3 +70,27 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
         device=device,
         options=options,
     )
+
+
+def _require_cuda(torch: Any) -> None:
+    """Raise `ModelError` in words if no CUDA device can be used: none there, an old driver, an old card."""
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        if major < AMPERE:
+            name = torch.cuda.get_device_name()
+            raise ModelError(
+                f"{name} has compute capability {major}.{minor}: bfloat16 needs Ampere (8.0) or newer"
+            )
+        return
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        found = re.search(r"driver .*too old \(found version (\d+)\)", str(error))
+        if found:
+            supported = f"{int(found[1]) // 1000}.{int(found[1]) % 1000 // 10}"
+            raise ModelError(
+                f"the NVIDIA driver here supports CUDA {supported} at most, and this"
+                f" PyTorch is built for CUDA {torch.version.cuda}: choose machines with that CUDA version or"
+                " newer (RunPod: the endpoint's setting), or update the driver"
+            ) from None
+    raise ModelError("no CUDA device can be seen, and WORKER_DEVICE or --device asks for cuda")

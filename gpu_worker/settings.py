@@ -28,7 +28,9 @@ class WorkerSettings(BaseSettings):
     slots: Annotated[int, Field(ge=1, le=128)] | None = (
         None  # requests at a time; unset: the engine's default
     )
-    slot_length: Annotated[int, Field(ge=256, le=8192)] = 2304  # tokens of prompt, voice and speech
+    slot_length: Annotated[int, Field(ge=256, le=8192)] | None = (
+        None  # tokens of prompt, voice and speech; unset: by the card's memory, on the CPU 2304
+    )
     prefix_cache_mb: Annotated[int, Field(ge=0, le=100_000)] = 512  # of device memory, for voices in use
     device: Literal["cuda", "cpu"] | None = None  # unset: cuda if there is a CUDA device
     compile_sampler: bool | None = None  # unset: on a CUDA device

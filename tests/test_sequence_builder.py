@@ -17,7 +17,7 @@ from support.engines import (
     synthesize,
 )
 
-from gpu_worker.open_engine import HIGGS_SLOTS
+from gpu_worker.higgs.capacity import DEFAULT_SLOT_LENGTH, DEFAULT_SLOTS
 from gpu_worker.settings import WorkerSettings
 from narration.contract import FRAME_RATE, ContractError, ErrorCode
 from narration.speech_duration import expected_seconds
@@ -58,14 +58,14 @@ async def test_a_request_too_long_for_a_slot_is_refused_with_its_three_numbers(
 
 def test_a_full_chunk_fits_a_slot_of_the_default_length() -> None:
     """500 characters in a voice of 30 s, a third slower than expected; and 32 such slots fit into 24 GB."""
-    length = WorkerSettings.model_fields["slot_length"].default
+    length = DEFAULT_SLOT_LENGTH
     voice = 30 * FRAME_RATE + 9
     text_tokens = 60 + (500 + 450) // 3  # the layout's; text's and transcript's, at three characters a token
     text = ("The leaders of the company promised that investment would follow before the winter. " * 6)[:500]
     assert length - voice - text_tokens >= 1.35 * expected_seconds(text) * FRAME_RATE
     # Bytes: 5.377e9 weights in bfloat16 and the codec's 0.2e9 in float32; 28 layers of 8 key heads.
     weights = 2 * 5.377e9 + 4 * 0.2e9
-    slots = HIGGS_SLOTS * length * 28 * 2 * 8 * 128 * 2
+    slots = DEFAULT_SLOTS * length * 28 * 2 * 8 * 128 * 2
     prefixes = WorkerSettings.model_fields["prefix_cache_mb"].default << 20
     assert weights + slots + prefixes < 22e9  # 2e9 remain for libraries and the codec's work
 

@@ -20,8 +20,8 @@ codec_thread      thread that encodes voice samples and decodes clips with the c
 device_loss       fails every request when the device fails or hangs, then ends the worker
 codec             waveform -> codes, codes -> waveform
 
-Loading and caches: load_model, torchaudio_shim; prefix_cache (keys and values of shared prompt
-beginnings), voice_cache (codes of voice samples); device_queue (values and durations of queued work);
+Loading and caches: load_model, torchaudio_shim; capacity (slots for a card's memory);
+prefix_cache (keys and values of shared prompt beginnings), voice_cache (codes of voice samples); device_queue (values and durations of queued work);
 failure_text (exceptions for the log).
 
 Shapes: `slots` is the number of requests decoded at once, `steps` counts decode steps, 8 is the

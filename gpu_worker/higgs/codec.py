@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.engine_protocol import Waveform
+from gpu_worker.higgs.capacity import weight_bytes
 from gpu_worker.higgs.delay_pattern import BEGIN, CODEBOOKS, Codes
 from gpu_worker.higgs.torchaudio_shim import torchaudio_stub
 from narration.contract import FRAME_RATE, SAMPLE_RATE
@@ -87,6 +88,11 @@ class Codec:
         if device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False
         return cls(model.eval().to(device), device)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the codec's weights."""
+        return weight_bytes(self._model)
 
     def encode(self, waveform: Waveform) -> Codes:
         """Codes `[8, frames]` of one voice sample `[samples]` at 24 kHz.

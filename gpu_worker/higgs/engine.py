@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,14 @@ import transformers
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.engine_protocol import SampleLoader, Utterance
 from gpu_worker.higgs.attention_choice import AttentionName
+from gpu_worker.higgs.capacity import (
+    DEFAULT_SLOT_LENGTH,
+    DEFAULT_SLOTS,
+    Capacity,
+    MemoryTerms,
+    choose_capacity,
+    weight_bytes,
+)
 from gpu_worker.higgs.codec import WINDOW_FRAMES, Codec
 from gpu_worker.higgs.codec_thread import CodecThread
 from gpu_worker.higgs.decoder import Decoder
@@ -44,14 +52,15 @@ class EngineOptions:
     A slot holds the tokens of one request: prompt, voice and speech, 25 for a second of audio.
     """
 
-    slots: int
-    slot_length: int
+    slots: int | None  # None: what fits into the card's free memory; on the CPU 32
+    slot_length: int | None  # likewise; on the CPU 2304
     prefix_cache_bytes: int  # of device memory; the prefix of a voice sample of 30 s takes 100 MB
     voices: int  # encoded voice samples kept, about 11 kB each
     launches_ahead: int | None = None  # see `StepLoop`; None: 1 on a CUDA device, 0 on the CPU
     window_limit: float | None = (
         None  # s, of one piece of work on the device; None: 30 on CUDA, none on the CPU
     )
+    reserved_bytes: int = 0  # of device memory, for other models on the same card
     compile_sampler: bool | None = None  # None: on a CUDA device
     attention: AttentionName | None = None  # of a CUDA device; None: the best that passes its trial
 
@@ -98,7 +107,7 @@ class HiggsEngine:
         )
         self._codec = CodecThread(codec, self._watchdog)
         self._sequences = SequenceBuilder(
-            prompts, self._codec, slot_length=options.slot_length, voices=options.voices
+            prompts, self._codec, slot_length=runner.slot_length, voices=options.voices
         )
         self._draining = False
         self._in_progress = 0
@@ -107,7 +116,7 @@ class HiggsEngine:
             "engine": "higgs",
             **runner.configuration,
             "slots": scheduler.slots,
-            "slot_length": options.slot_length,
+            "slot_length": runner.slot_length,
             "torch": str(torch.__version__),
             "transformers": transformers.__version__,
         }
@@ -131,6 +140,7 @@ class HiggsEngine:
         """
         transformers.utils.logging.disable_progress_bar()  # progress bars fill a log file with lines
         target = torch.device(device)
+        free = torch.cuda.mem_get_info(target)[0] if target.type == "cuda" else None
         language_model = load_language_model(model_folder, target)
         config = language_model.config
         prompts = PromptBuilder.load(
@@ -138,19 +148,22 @@ class HiggsEngine:
             audio_token_id=config.audio_token_id,
             audio_delay_token_id=config.audio_delay_token_id,
         )
+        capacity = Capacity(options.slots or DEFAULT_SLOTS, options.slot_length or DEFAULT_SLOT_LENGTH)
         try:
             codec = Codec.load(codec_folder, target)
+            if free is not None:
+                capacity = _capacity(language_model, codec, options, free)
             runner = ModelRunner(
-                Decoder(language_model, device=target, max_positions=options.slot_length),
-                slots=options.slots,
-                slot_length=options.slot_length,
+                Decoder(language_model, device=target, max_positions=capacity.slot_length),
+                slots=capacity.slots,
+                slot_length=capacity.slot_length,
                 prefix_bytes=options.prefix_cache_bytes,
                 attention=options.attention,
             )
-            scheduler = Scheduler(options.slots)
+            scheduler = Scheduler(capacity.slots)
             return cls(scheduler, runner, prompts, codec, model=model, options=options, on_fatal=on_fatal)
         except (torch.OutOfMemoryError, ContractError) as error:
-            size = f"{options.slots} slots of {options.slot_length} tokens"
+            size = f"{capacity.slots} slots of {capacity.slot_length} tokens"
             raise ModelError(f"{size} do not fit into the memory of {device}: set fewer slots") from error
 
     async def synthesize(self, request: SynthesisRequest, sample: SampleLoader | None) -> Utterance:
@@ -212,6 +225,24 @@ class HiggsEngine:
         runner.clear_prefixes()
         codec.decode([np.zeros((CODEBOOKS, WINDOW_FRAMES), dtype=np.int16)])
         log.info("warmed up in %.1f s", perf_counter() - began)
+
+
+def _capacity(language_model: Any, codec: Codec, options: EngineOptions, free: int) -> Capacity:
+    """The slots for `free` bytes of the card, logged with the formula's terms."""
+    config = language_model.config
+    kv_values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    terms = MemoryTerms(
+        weights=weight_bytes(language_model),
+        codec=codec.weight_bytes,
+        prefix_cache=options.prefix_cache_bytes,
+        token=kv_values * language_model.dtype.itemsize,
+        reserved=options.reserved_bytes,
+    )
+    capacity = choose_capacity(terms, free, slots=options.slots, slot_length=options.slot_length)
+    log.info(
+        "%.1f GB of the card were free: %s", free / 1e9, terms.describe(capacity.slots, capacity.slot_length)
+    )
+    return capacity
 
 
 def _timings(sequence: Sequence, *, began: float, decoded: float, done: float) -> Timings:

@@ -66,6 +66,11 @@ class ModelRunner:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     @property
+    def slot_length(self) -> int:
+        """Tokens that a slot holds."""
+        return int(self.cache.shape[2])
+
+    @property
     def configuration(self) -> dict[str, str]:
         """Device, dtype, kernels; a request repeats its codes only where these are the same."""
         cuda = self.device.type == "cuda"

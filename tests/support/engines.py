@@ -85,6 +85,9 @@ def load_engine(
     on_fatal: Callable[[BaseException], None] = exit_process,
 ) -> LoadedEngine:
     """An engine on the CPU, made as `HiggsEngine.load` makes it."""
+    slots, slot_length = options.slots, options.slot_length
+    assert slots is not None
+    assert slot_length is not None
     model = load_language_model(model_folder, CPU)
     prompts = PromptBuilder.load(
         model_folder,
@@ -93,12 +96,12 @@ def load_engine(
     )
     codec = Codec.load(codec_folder, CPU)
     runner = ModelRunner(
-        Decoder(model, device=CPU, max_positions=options.slot_length),
-        slots=options.slots,
-        slot_length=options.slot_length,
+        Decoder(model, device=CPU, max_positions=slot_length),
+        slots=slots,
+        slot_length=slot_length,
         prefix_bytes=options.prefix_cache_bytes,
     )
-    scheduler = Scheduler(options.slots)
+    scheduler = Scheduler(slots)
     engine = HiggsEngine(scheduler, runner, prompts, codec, model="m", options=options, on_fatal=on_fatal)
     return LoadedEngine(engine, scheduler, runner, codec)
 
