@@ -167,6 +167,8 @@ def _next_logits(runner: ModelRunner) -> torch.Tensor:
     state = runner.state
     position = state.prompt_end + state.step
     lengths = (position + 1).to(torch.int32)
+    if runner.device.type == "cuda":
+        torch.cuda.synchronize()  # the runner's stream is another one
     with torch.inference_mode():
         attend = runner.attention.attend
         return runner.decoder.decode(state.last_codes, position, lengths, runner.cache, attend).cpu()

@@ -101,6 +101,8 @@ def _logits(decoder: Decoder) -> torch.Tensor:
     runner, prompt = _runner(decoder), random_prompt(60, 40)
     for slot in range(SLOTS):
         runner.admit(Sequence(prompt, Sampling(0, 1, 1, 0, 0, 0), STEPS, slot=slot))
+    if decoder.device.type == "cuda":
+        torch.cuda.synchronize()  # the runner's stream is another one
     forced = torch.from_numpy(np.random.default_rng(5).integers(0, 1024, (STEPS, SLOTS, 8)))
     first = torch.full((SLOTS,), len(prompt.ids), device=decoder.device)
     logits = []

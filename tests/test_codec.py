@@ -75,6 +75,29 @@ def test_clips_decoded_together_equal_clips_decoded_alone(codec: Codec) -> None:
         np.testing.assert_allclose(waveform, alone, atol=1e-6)
 
 
+def test_a_batch_that_does_not_fit_is_decoded_in_smaller_ones(
+    codec_folder: Path, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory halves the codec's batches, also later ones; no sample changes."""
+    small = Codec.load(codec_folder, "cpu")
+    batches: list[int] = []
+    decode = small._decode
+
+    def decode_three_at_most(codes: Codes) -> Any:
+        batches.append(len(codes))
+        if len(codes) > 3:
+            raise torch.OutOfMemoryError
+        return decode(codes)
+
+    monkeypatch.setattr(small, "_decode", decode_three_at_most)
+    codes = _codes(64 * 9)  # nine windows
+    np.testing.assert_allclose(small.decode([codes])[0], codec.decode([codes])[0], atol=1e-6)
+    assert batches == [9, 4, 2, 2, 2, 2, 1]
+    batches.clear()
+    small.decode([codes])
+    assert batches == [2, 2, 2, 2, 1]
+
+
 def test_a_frame_changes_samples_up_to_ten_frames_away(model: Any) -> None:
     """Changing one frame's codes changes samples up to `MARGIN_FRAMES` frames away, and none beyond."""
     codes = _codes(64)

@@ -20,6 +20,7 @@ from gpu_worker.higgs.attention_choice import (
     choose_attention,
     trial_error,
 )
+from gpu_worker.higgs.codec import Codec
 from gpu_worker.higgs.engine import EngineOptions, HiggsEngine, TracedUtterance
 from gpu_worker.higgs.prompt import Prompt, PromptPart
 from gpu_worker.higgs.sampler import Sampling
@@ -79,6 +80,16 @@ def test_the_captured_step_gives_the_codes_of_the_step(tmp_path: Path) -> None:
         runner.run(sequences, 60)
         streams.append([runner.stream(sequence).get() for sequence in sequences])
     np.testing.assert_array_equal(streams[0], streams[1])
+
+
+def test_decode_steps_come_before_the_codec(tmp_path: Path) -> None:
+    """The stream of the steps has a higher priority (a lower number) than the codec's."""
+    write_tiny_higgs(tmp_path / "model", first_id=SMALL_FIRST_ID)
+    runner = load_runner(tmp_path / "model", slots=1, slot_length=64, device=torch.device("cuda"))
+    codec = Codec.load(write_tiny_codec(tmp_path / "codec"), "cuda")
+    assert runner._stream is not None
+    assert codec._cuda_stream is not None
+    assert runner._stream.priority < codec._cuda_stream.priority
 
 
 async def test_a_seed_repeats_its_codes_on_the_device(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,35 @@ def test_a_loaded_engine_has_synthesized_once(
     assert len(loaded.runner.prefixes) == 0
     assert loaded.scheduler.idle
     asyncio.run(loaded.engine.drain())
+
+
+def test_the_warm_up_meets_the_largest_voice_and_batch(
+    model_folder: Path, codec_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: 30 s of voice and a full batch of windows, so that no request meets the peak first."""
+    sizes: dict[str, int] = {}
+    encode, decode, prefill = Codec.encode, Codec._decode, Decoder.prefill
+
+    def record_encode(codec: Codec, waveform: Any) -> Any:
+        sizes["seconds"] = len(waveform) // 24_000
+        return encode(codec, waveform)
+
+    def record_decode(codec: Codec, codes: Any) -> Any:
+        sizes["windows"], sizes["frames"] = len(codes), codes.shape[2]
+        return decode(codec, codes)
+
+    def record_prefill(decoder: Decoder, parts: Any, start: int, cache: Any) -> None:
+        sizes["tokens"] = max(sizes.get("tokens", 0), start + sum(len(part.tokens) for part in parts))
+        prefill(decoder, parts, start, cache)
+
+    monkeypatch.setattr(Codec, "encode", record_encode)
+    monkeypatch.setattr(Codec, "_decode", record_decode)
+    monkeypatch.setattr(Decoder, "prefill", record_prefill)
+    loaded = load_engine(model_folder, codec_folder, replace(OPTIONS, warm_up_at_peak=True))
+    asyncio.run(loaded.engine.drain())
+    assert (sizes["seconds"], sizes["windows"], sizes["frames"]) == (30, 16, 84)
+    assert OPTIONS.slot_length is not None
+    assert OPTIONS.slot_length // 2 < sizes["tokens"] < OPTIONS.slot_length - 9
 
 
 def _recorded(calls: list[str], label: str, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,8 +21,8 @@ device_loss       fails every request when the device fails or hangs, then ends 
 codec             waveform -> codes, codes -> waveform
 
 Loading and caches: load_model, torchaudio_shim; capacity (slots for a card's memory);
-prefix_cache (keys and values of shared prompt beginnings), voice_cache (codes of voice samples); device_queue (values and durations of queued work);
-failure_text (exceptions for the log).
+prefix_cache (keys and values of shared prompt beginnings), voice_cache (codes of voice samples);
+device_queue (values and durations of queued work); failure_text (exceptions for the log).
 
 Shapes: `slots` is the number of requests decoded at once, `steps` counts decode steps, 8 is the
 number of codebooks, and a frame is one column of codes, 40 ms.

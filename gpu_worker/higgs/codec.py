@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ MARGIN_FRAMES = 10  # a sample depends on the frames within ten of its own, and 
 WINDOW_FRAMES = 64 + 2 * MARGIN_FRAMES  # decoded at a time
 WINDOWS_PER_BATCH = 16  # decoded together; limits the memory and changes no sample
 
+log = logging.getLogger(__name__)
+
 # Buffers that only training reads; a checkpoint may lack them.
 _TRAINING_ONLY = (".inited", ".cluster_size", ".embed_avg")
 
@@ -51,14 +54,16 @@ class Codec:
     """Higgs Audio V2's codec on one device, in float32.
 
     Encoding chooses the nearest code: half precision or TF32 would choose others. The codec has
-    its own CUDA stream, so that it does not queue behind the decode steps. Not safe for use by
-    several threads at once.
+    its own CUDA stream of low priority, so that it neither queues behind the decode steps nor
+    delays them. Not safe for use by several threads at once.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self._model = model
         self._device = device
-        self._cuda_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        # The lowest priority, which is 0: decode steps run in a stream of higher priority.
+        self._cuda_stream = torch.cuda.Stream(device, priority=0) if device.type == "cuda" else None
+        self._windows_per_batch = WINDOWS_PER_BATCH
 
     @classmethod
     def load(cls, folder: Path, device: str | torch.device) -> Codec:
@@ -126,9 +131,24 @@ class Codec:
         windows = [window for clip, codes in enumerate(clips) for window in cut_windows(clip, codes.shape[1])]
         for batch in _batches(windows):
             stacked = np.stack([clips[window.clip][:, window.start : window.stop] for window in batch])
-            for window, samples in zip(batch, self._decode(stacked), strict=True):
+            for window, samples in zip(batch, self._decode_fitting(stacked), strict=True):
                 waveforms[window.clip][window.kept_samples] = samples[window.kept_in_window]
         return waveforms
+
+    def _decode_fitting(self, codes: Codes) -> list[NDArray[np.float32]]:
+        """As `_decode`, in smaller batches from now on where the device's memory asks for it."""
+        rows: list[NDArray[np.float32]] = []
+        while len(rows) < len(codes):
+            part = codes[len(rows) : len(rows) + self._windows_per_batch]
+            try:
+                rows.extend(self._decode(part))
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                self._windows_per_batch = len(part) // 2
+                log.warning("out of device memory: the codec decodes %d windows at a time", len(part) // 2)
+                torch.cuda.empty_cache()
+        return rows
 
     def _decode(self, codes: Codes) -> NDArray[np.float32]:
         """Decode `codes` [batch, 8, frames] without windows: `[batch, 960 * frames]`."""

@@ -27,7 +27,7 @@ from gpu_worker.higgs.capacity import (
     choose_capacity,
     weight_bytes,
 )
-from gpu_worker.higgs.codec import WINDOW_FRAMES, Codec
+from gpu_worker.higgs.codec import WINDOW_FRAMES, WINDOWS_PER_BATCH, Codec
 from gpu_worker.higgs.codec_thread import CodecThread
 from gpu_worker.higgs.decoder import Decoder
 from gpu_worker.higgs.delay_pattern import CODEBOOKS, MIN_STEPS, Codes, undelay
@@ -40,7 +40,17 @@ from gpu_worker.higgs.scheduler import Scheduler
 from gpu_worker.higgs.sequence import Sequence
 from gpu_worker.higgs.sequence_builder import SequenceBuilder
 from gpu_worker.higgs.step_loop import StepLoop
-from narration.contract import SAMPLE_RATE, ContractError, ErrorCode, SynthesisRequest, Timings
+from narration.contract import (
+    FRAME_RATE,
+    MAX_SAMPLE_SECONDS,
+    SAMPLE_RATE,
+    ContractError,
+    ErrorCode,
+    SynthesisRequest,
+    Timings,
+)
+
+_WARM_UP_TOKENS = 250  # at most, of the warm-up's sequence beside its voice
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +70,7 @@ class EngineOptions:
     window_limit: float | None = (
         None  # s, of one piece of work on the device; None: 30 on CUDA, none on the CPU
     )
+    warm_up_at_peak: bool | None = None  # with a voice of 30 s and a full batch of windows; None: on CUDA
     reserved_bytes: int = 0  # of device memory, for other models on the same card
     compile_sampler: bool | None = None  # None: on a CUDA device
     attention: AttentionName | None = None  # of a CUDA device; None: the best that passes its trial
@@ -214,16 +225,26 @@ class HiggsEngine:
     def _warm_up(
         self, runner: ModelRunner, prompts: PromptBuilder, codec: Codec, options: EngineOptions
     ) -> None:
-        """Synthesize in a cloned voice, so that libraries load their kernels before the first request."""
+        """Synthesize in a cloned voice, so that libraries load their kernels before the first request.
+
+        At its peak: a voice of 30 s and a full batch of windows take here, at the start, the memory
+        that they will take in a request.
+        """
         began = perf_counter()
+        at_peak = runner.device.type == "cuda" if options.warm_up_at_peak is None else options.warm_up_at_peak
         runner.prepare(compile_sampler=options.compile_sampler)
-        noise = np.random.default_rng(0).normal(scale=0.1, size=SAMPLE_RATE).astype(np.float32)
-        voice = EncodedSpeech("One, two, three.", codec.encode(noise))
-        prompt = prompts.build("Hello.", system="", voice=voice, previous=voice)
+        seconds = round(MAX_SAMPLE_SECONDS) if at_peak else 1
+        noise = np.random.default_rng(0).normal(scale=0.1, size=seconds * SAMPLE_RATE).astype(np.float32)
+        codes = codec.encode(noise)
+        context = EncodedSpeech("One, two, three.", codes[:, :FRAME_RATE])
+        longest = max(FRAME_RATE, runner.slot_length - _WARM_UP_TOKENS)
+        voice = EncodedSpeech("One, two, three.", codes[:, :longest])
+        prompt = prompts.build("Hello.", system="", voice=voice, previous=context)
         greedy = Sampling(temperature=0, top_k=1, top_p=1, seed=0, ras_window=0, ras_repeats=0)
         self._step_loop.run_to_end(Sequence(prompt, greedy, MIN_STEPS))
         runner.clear_prefixes()
-        codec.decode([np.zeros((CODEBOOKS, WINDOW_FRAMES), dtype=np.int16)])
+        window = np.zeros((CODEBOOKS, WINDOW_FRAMES), dtype=np.int16)
+        codec.decode([window] * (WINDOWS_PER_BATCH if at_peak else 1))
         log.info("warmed up in %.1f s", perf_counter() - began)
 
 

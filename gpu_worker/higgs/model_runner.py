@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,7 +59,11 @@ class ModelRunner:
         self.device = decoder.device
         self.attention = choose_attention(decoder.attention_shape(slots), self.device, attention)
         self.decoder = decoder
-        with torch.inference_mode():
+        # Of higher priority than the codec's: a decode step waits for no window of a finished clip.
+        self._stream = torch.cuda.Stream(self.device, priority=-1) if self.device.type == "cuda" else None
+        if self._stream:
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))  # for the weights
+        with self._on_device():
             self.cache = decoder.new_cache(slots, slot_length)
             self.state = SlotState.empty(slots, slot_length, self.device)
         self.prefixes = PrefixCache(prefix_bytes)
@@ -112,7 +117,7 @@ class ModelRunner:
         timer = DeviceTimer(self.device)
         prompt, slot = sequence.prompt, sequence.slot
         prefix_length = prompt.prefix_length
-        with torch.inference_mode():
+        with self._on_device():
             slot_cache = self.cache[:, slot]
             cached = self.prefixes.get(prompt.prefix_key)
             if cached is None:
@@ -133,12 +138,12 @@ class ModelRunner:
 
     def release(self, slot: int) -> None:
         """Empty `slot` until another sequence is admitted to it."""
-        with torch.inference_mode():
+        with self._on_device():
             self.state.release(slot)
 
     def run(self, sequences: Iterable[Sequence], steps: int) -> LaunchedSteps:
         """Launch `steps` steps of every slot, for the `sequences` that now hold the slots."""
-        with torch.inference_mode():
+        with self._on_device():
             for _ in range(steps):
                 if self._graph is None:
                     self._step()
@@ -148,7 +153,7 @@ class ModelRunner:
 
     def stream(self, sequence: Sequence) -> HostCopy:
         """The codes of a finished sequence, `[steps, 8]`."""
-        with torch.inference_mode():
+        with self._on_device():
             return HostCopy(self.state.stream[sequence.slot, : sequence.steps_needed])
 
     def capture(self) -> None:
@@ -158,15 +163,11 @@ class ModelRunner:
         One graph serves every step: its shapes are fixed, and the kernels read each slot's length
         from the device.
         """
-        with torch.inference_mode():
-            warmup = torch.cuda.Stream(self.device)
-            warmup.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(warmup):
-                for _ in range(3):  # libraries choose and load their kernels before the recording
-                    self._step()
-            torch.cuda.current_stream(self.device).wait_stream(warmup)
+        with self._on_device():
+            for _ in range(3):  # libraries choose and load their kernels before the recording
+                self._step()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._step()
         self._graph = graph
 
@@ -176,8 +177,15 @@ class ModelRunner:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Inside this context work is queued in the runner's own stream, and no gradients are kept."""
+        stream = torch.cuda.stream(self._stream) if self._stream else nullcontext()
+        with torch.inference_mode(), stream:
+            yield
+
     def _try(self, step: Callable[[], None]) -> Trial:
-        with torch.inference_mode():
+        with self._on_device():
             return try_step(self.state, step)
 
     def _use_if_same(self, plain: Trial, advance: Advance) -> None:
