@@ -117,6 +117,15 @@ class Stages:
             clips = [random.integers(0, 1024, (8, WINDOW_FRAMES)).astype(np.int16) for _ in range(windows)]
             figures = self._codec_decode(codec, clips)
             self._report.note("codec decode", windows=windows, **figures, **self._memory())
+        codec.prepare()
+        for windows in (1, 4, 16) if setup.cuda else ():
+            clips = [random.integers(0, 1024, (8, WINDOW_FRAMES)).astype(np.int16) for _ in range(windows)]
+            codec.decode(clips)
+            recorded = self._clock.seconds(lambda clips=clips: codec.decode(clips), tries=3)
+            figures = {"ms": round(1e3 * recorded, 2)}
+            self._report.note(
+                "codec decode", windows=windows, recorded=True, **figures, **codec.configuration
+            )
         seconds = 28 if setup.size == "full" else 1
         sample = (0.1 * random.standard_normal(seconds * 24_000)).astype(np.float32)
         codec.encode(sample)

@@ -60,6 +60,7 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
         slot_length=settings.slot_length,
         prefix_cache_bytes=settings.prefix_cache_mb << 20,
         voices=settings.voice_cache,
+        codec_tf32=settings.codec_tf32,
         compile_sampler=settings.compile_sampler,
         attention=settings.attention,
     )

@@ -33,6 +33,7 @@ class WorkerSettings(BaseSettings):
     )
     prefix_cache_mb: Annotated[int, Field(ge=0, le=100_000)] = 512  # of device memory, for voices in use
     device: Literal["cuda", "cpu"] | None = None  # unset: cuda if there is a CUDA device
+    codec_tf32: bool = False  # decode clips on a CUDA device with products of lower precision
     compile_sampler: bool | None = None  # unset: on a CUDA device
     attention: Literal["triton", "flash-split", "flash"] | None = (
         None  # on a CUDA device; unset: the best one

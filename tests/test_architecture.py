@@ -56,7 +56,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "soxr": ("narration.audio.files", "gpu_worker.higgs.torchaudio_shim"),
     "torch": ("gpu_worker",),
     "transformers": ("gpu_worker",),
-    "triton": ("gpu_worker.higgs.triton_attention",),
+    "triton": ("gpu_worker.higgs.triton_attention", "gpu_worker.higgs.triton_snake"),
     "runpod": ("gpu_worker.handler", "infra"),
     "prefect": ("flows", "tasks", "infra"),
     "espeakng_loader": ("gpu_worker",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gpu_worker.higgs.codec import (
     cut_windows,
     tokenizer_classes,
 )
+from gpu_worker.higgs.codec_graphs import Decode
 from gpu_worker.higgs.delay_pattern import Codes
 
 
@@ -73,6 +75,33 @@ def test_clips_decoded_together_equal_clips_decoded_alone(codec: Codec) -> None:
         (alone,) = codec.decode([clip])
         assert waveform.shape == (FRAME_SAMPLES * clip.shape[1],)
         np.testing.assert_allclose(waveform, alone, atol=1e-6)
+
+
+def _record_a_call(decode: Decode, codes: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Stands for a CUDA graph: each replay writes to the waveforms of the first."""
+    waveforms = decode(codes)
+    return lambda: waveforms.copy_(decode(codes))
+
+
+def test_recorded_windows_equal_launched_ones(codec_folder: Path, codec: Codec) -> None:
+    """Clips of one window and of many, in batches that are filled up, and clips shorter than a window."""
+    recorded = Codec.load(codec_folder, "cpu")
+    recorded.prepare(record=_record_a_call)
+    assert recorded._graphs is not None
+    for frames in ([3], [84], [84, 700, 20, 200], [84] * 19):
+        clips = [_codes(count, seed) for seed, count in enumerate(frames)]
+        for one, other in zip(recorded.decode(clips), codec.decode(clips), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_recording_that_gives_other_samples_is_not_used(
+    codec_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Windows are then launched kernel by kernel, and the log says why."""
+    recorded = Codec.load(codec_folder, "cpu")
+    recorded.prepare(record=lambda decode, codes: lambda: 2 * decode(codes))
+    assert recorded._graphs is None
+    assert "launched kernel by kernel: ValueError: a recorded batch of 16 windows" in caplog.text
 
 
 def test_a_batch_that_does_not_fit_is_decoded_in_smaller_ones(

@@ -94,6 +94,8 @@ async def test_the_configuration_names_all_that_the_codes_depend_on(shared: Load
         "engine": "higgs",
         "device": "cpu",
         "dtype": "float32",
+        "codec": "float32",
+        "snake": "plain",
         "attention": "plain",
         "sampler": "plain",
         "slots": 3,

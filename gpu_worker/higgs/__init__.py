@@ -18,7 +18,7 @@ attention         attention of a decode step and of a prefill; triton_attention 
 attention_choice  which kernel the decode steps use
 codec_thread      thread that encodes voice samples and decodes clips with the codec
 device_loss       fails every request when the device fails or hangs, then ends the worker
-codec             waveform -> codes, codes -> waveform
+codec             waveform -> codes, codes -> waveform; codec_graphs and triton_snake speed it up
 
 Loading and caches: load_model, torchaudio_shim; capacity (slots for a card's memory);
 prefix_cache (keys and values of shared prompt beginnings), voice_cache (codes of voice samples);

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from itertools import groupby
 from operator import attrgetter
@@ -20,7 +21,9 @@ from safetensors import SafetensorError
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.engine_protocol import Waveform
 from gpu_worker.higgs.capacity import weight_bytes
+from gpu_worker.higgs.codec_graphs import Record, WindowGraphs, record_on
 from gpu_worker.higgs.delay_pattern import BEGIN, CODEBOOKS, Codes
+from gpu_worker.higgs.failure_text import one_line
 from gpu_worker.higgs.torchaudio_shim import torchaudio_stub
 from narration.contract import FRAME_RATE, SAMPLE_RATE
 
@@ -64,6 +67,9 @@ class Codec:
         # The lowest priority, which is 0: decode steps run in a stream of higher priority.
         self._cuda_stream = torch.cuda.Stream(device, priority=0) if device.type == "cuda" else None
         self._windows_per_batch = WINDOWS_PER_BATCH
+        self._tf32 = False
+        self._graphs: WindowGraphs | None = None
+        self._fused = False
 
     @classmethod
     def load(cls, folder: Path, device: str | torch.device) -> Codec:
@@ -98,6 +104,31 @@ class Codec:
     def weight_bytes(self) -> int:
         """Bytes of the codec's weights."""
         return weight_bytes(self._model)
+
+    @property
+    def configuration(self) -> dict[str, str]:
+        """How clips are decoded; their samples are the same only where this is."""
+        return {"codec": "tf32" if self._tf32 else "float32", "snake": "triton" if self._fused else "plain"}
+
+    def prepare(self, *, tf32: bool = False, record: Record | None = None) -> None:
+        """Fuse the decoder's activations and record its full windows; on CUDA, before the first request.
+
+        `tf32`: decode with products of lower precision; encoding never does. `record` records on
+        another device than CUDA. What fails, or gives other samples, is not used, and the log says why.
+        """
+        self._tf32 = tf32
+        if self._cuda_stream:
+            self._fuse_snake()
+            record = record or record_on(self._cuda_stream)
+        if record is None:
+            return
+        try:
+            with torch.inference_mode(), self._on_stream():
+                self._graphs = WindowGraphs(self._decode_on_device, record, WINDOW_FRAMES, self._device)
+        except torch.AcceleratorError:
+            raise  # the device itself failed
+        except Exception as error:  # noqa: BLE001 -- decoding goes on without, whatever the recording raised
+            log.warning("the codec's windows are launched kernel by kernel: %s", one_line(error))
 
     def encode(self, waveform: Waveform) -> Codes:
         """Codes `[8, frames]` of one voice sample `[samples]` at 24 kHz.
@@ -153,10 +184,45 @@ class Codec:
     def _decode(self, codes: Codes) -> NDArray[np.float32]:
         """Decode `codes` [batch, 8, frames] without windows: `[batch, 960 * frames]`."""
         with torch.inference_mode(), self._on_stream():
-            on_device = torch.from_numpy(codes).to(self._device, torch.long)
-            waveforms = self._model.decode(on_device, return_dict=False)
-            decoded: NDArray[np.float32] = waveforms[:, 0].cpu().numpy()
+            on_host = torch.from_numpy(codes).long()
+            if self._graphs is not None and codes.shape[2] == WINDOW_FRAMES:
+                waveforms = self._graphs.decode(on_host)
+            else:
+                waveforms = self._decode_on_device(on_host.to(self._device))
+            # A copy: a recorded decoding writes to the same waveforms each time.
+            decoded: NDArray[np.float32] = waveforms[:, 0].cpu().numpy().copy()
         return decoded
+
+    def _decode_on_device(self, codes: torch.Tensor) -> torch.Tensor:
+        """Waveforms [batch, 1, 960 frames] of `codes` [batch, 8, frames]."""
+        if not self._tf32:
+            waveforms: torch.Tensor = self._model.decode(codes, return_dict=False)
+            return waveforms
+        torch.backends.cudnn.allow_tf32 = True
+        try:
+            waveforms = self._model.decode(codes, return_dict=False)
+        finally:
+            torch.backends.cudnn.allow_tf32 = False
+        return waveforms
+
+    def _fuse_snake(self) -> None:
+        """Let the decoder's activations run as one kernel each, if that gives the same values."""
+        decoder = self._model.acoustic_decoder
+        activations = [module for module in decoder.modules() if type(module).__name__ == "Snake1d"]
+        try:
+            from gpu_worker.higgs.triton_snake import snake  # noqa: PLC0415 -- only where Triton is installed
+
+            plain = activations[0]
+            hidden = torch.randn(2, plain.alpha.shape[1], 1500, device=self._device)
+            torch.testing.assert_close(snake(hidden, plain.alpha), plain(hidden), atol=1e-5, rtol=1e-5)
+        except torch.AcceleratorError:
+            raise  # the device itself failed
+        except Exception as error:  # noqa: BLE001 -- decoding goes on without, whatever the compiler raised
+            log.warning("the codec's activations are launched in six kernels each: %s", one_line(error))
+            return
+        for module in activations:
+            module.forward = partial(snake, alpha=module.alpha)
+        self._fused = True
 
     def _on_stream(self) -> Any:
         return torch.cuda.stream(self._cuda_stream) if self._cuda_stream else nullcontext()

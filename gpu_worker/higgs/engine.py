@@ -71,6 +71,7 @@ class EngineOptions:
         None  # s, of one piece of work on the device; None: 30 on CUDA, none on the CPU
     )
     warm_up_at_peak: bool | None = None  # with a voice of 30 s and a full batch of windows; None: on CUDA
+    codec_tf32: bool = False  # decode clips, on CUDA, with products of lower precision
     reserved_bytes: int = 0  # of device memory, for other models on the same card
     compile_sampler: bool | None = None  # None: on a CUDA device
     attention: AttentionName | None = None  # of a CUDA device; None: the best that passes its trial
@@ -126,6 +127,7 @@ class HiggsEngine:
         self.configuration: dict[str, str | int | float | bool] = {
             "engine": "higgs",
             **runner.configuration,
+            **codec.configuration,
             "slots": scheduler.slots,
             "slot_length": runner.slot_length,
             "torch": str(torch.__version__),
@@ -233,6 +235,7 @@ class HiggsEngine:
         began = perf_counter()
         at_peak = runner.device.type == "cuda" if options.warm_up_at_peak is None else options.warm_up_at_peak
         runner.prepare(compile_sampler=options.compile_sampler)
+        codec.prepare(tf32=options.codec_tf32)
         seconds = round(MAX_SAMPLE_SECONDS) if at_peak else 1
         noise = np.random.default_rng(0).normal(scale=0.1, size=seconds * SAMPLE_RATE).astype(np.float32)
         codes = codec.encode(noise)

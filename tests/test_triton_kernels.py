@@ -1,4 +1,4 @@
-"""Triton's decode attention: equal to the plain one in the interpreter; compiles for real cards."""
+"""Kernels in Triton: equal to the plain operations in the interpreter; compiled for real cards."""
 
 from __future__ import annotations
 
@@ -80,6 +80,21 @@ def test_the_kernel_equals_plain_attention() -> None:
     assert max(results["trials"]) < 1e-5
     assert results["same"]
     assert results["splits"] == [16, 8, 2, 1]
+
+
+SNAKE = """
+import torch
+from gpu_worker.higgs.triton_snake import snake
+
+hidden, alpha = 3 * torch.randn(2, 5, 1500), torch.rand(1, 5, 1) + 0.1
+plain = hidden + (alpha + 1e-9).reciprocal() * torch.sin(alpha * hidden).pow(2)
+print(float((snake(hidden, alpha) - plain).abs().max()))
+"""
+
+
+def test_the_fused_snake_equals_the_plain_one() -> None:
+    """The codec's activation in one kernel: the same samples but for rounding."""
+    assert float(run(SNAKE, TRITON_INTERPRET=1)) < 1e-5
 
 
 def test_the_kernel_compiles_for_the_cards_in_use(tmp_path: Path) -> None:
