@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ class Stages:
         for windows in (1, 4, 16) if setup.cuda else ():
             clips = [random.integers(0, 1024, (8, WINDOW_FRAMES)).astype(np.int16) for _ in range(windows)]
             codec.decode(clips)
-            recorded = self._clock.seconds(lambda clips=clips: codec.decode(clips), tries=3)
+            recorded = self._clock.seconds(partial(codec.decode, clips), tries=3)
             figures = {"ms": round(1e3 * recorded, 2)}
             self._report.note(
                 "codec decode", windows=windows, recorded=True, **figures, **codec.configuration

@@ -25,7 +25,7 @@ PUBLISHED = MemoryTerms(
         ("L40S, 48 GB", 47.0, Capacity(96, 2304)),
         ("A100, 80 GB", 84.0, Capacity(128, 4096)),
         ("H100 that another model shares", 60.0, Capacity(128, 3072)),
-        ("16 GB", 16.5, Capacity(8, 2304)),
+        ("16 GB", 16.5, Capacity(4, 2304)),
     ],
 )
 def test_each_card_gets_the_slots_that_fit(card: str, free_gb: float, capacity: Capacity) -> None:
@@ -46,7 +46,7 @@ def test_what_is_set_is_kept() -> None:
     ("free_gb", "slots", "said"),
     [
         (20.0, 32, "16 slots of 2304 tokens would fit"),
-        (11.0, None, "not even one slot of 2304 tokens fits: it takes a card with 14.4 GB free"),
+        (11.0, None, "not even one slot of 2304 tokens fits: it takes a card with 15.1 GB free"),
     ],
 )
 def test_a_card_with_too_little_memory_says_what_would_fit(
