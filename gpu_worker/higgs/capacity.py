@@ -19,7 +19,7 @@ LONGER_SLOTS = (4096, 3072)
 """Tokens of a slot where the largest number of slots leaves room."""
 
 COMPUTED_WORK_BYTES = 1_950_000_000
-"""A prefill of a whole slot 0.23 GB, encoding 30 s 0.92 GB, recorded windows 0.78 GB: added up in the tests."""
+"""Prefill of a whole slot 0.23 GB, encoding 30 s 0.92, recorded windows 0.78; the tests add them up."""
 
 LIBRARIES_BYTES = 800_000_000
 """CUDA's context, its libraries and their workspaces: a guess until it is measured on a card."""
