@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import math
 import os
 import traceback
 from collections.abc import Mapping
@@ -117,8 +118,19 @@ class Handler:
         )
 
 
+def jobs_at_once(slots: int, jobs_per_slot: float) -> int:
+    """How many jobs the worker takes for `slots` slots.
+
+    More than there are slots: RunPod's loop asks for jobs once a second when it holds all it may, and a
+    job counts as held until its result is posted. With one job for each slot a quarter of the slots
+    would stand empty (benchmarks/slots.py); the jobs beyond the slots wait in the engine's queue.
+    """
+    return math.ceil(slots * jobs_per_slot)
+
+
 def serve(engine: Engine, settings: WorkerSettings) -> None:
-    """Run RunPod's loop, one job per slot, until SIGTERM; then answer the jobs in progress and return."""
+    """Run RunPod's loop until SIGTERM; then answer all jobs taken and return."""
+    jobs = jobs_at_once(engine.slots, settings.jobs_per_slot)
     # At its default level RunPod's logger would print every output, audio included.
     os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")
     import runpod  # noqa: PLC0415 -- takes two seconds, and reads the log level above while it is imported
@@ -126,7 +138,7 @@ def serve(engine: Engine, settings: WorkerSettings) -> None:
     runpod.serverless.start(
         {
             "handler": Handler(engine, settings),
-            "concurrency_modifier": lambda _current: engine.slots,
+            "concurrency_modifier": lambda _current: jobs,
         }
     )
     asyncio.run(engine.drain())

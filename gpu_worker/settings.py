@@ -28,6 +28,7 @@ class WorkerSettings(BaseSettings):
     slots: Annotated[int, Field(ge=1, le=128)] | None = (
         None  # requests at a time; unset: the engine's default
     )
+    jobs_per_slot: Annotated[float, Field(ge=1, le=4)] = 1.5  # jobs taken; those beyond the slots wait here
     slot_length: Annotated[int, Field(ge=256, le=8192)] | None = (
         None  # tokens of prompt, voice and speech; unset: by the card's memory, on the CPU 2304
     )

@@ -111,7 +111,7 @@ class CueEntry(_Entry):
 
 
 class CostEntry(_Entry):
-    """The cost of the run that published: worker seconds as reported, and USD at the price set."""
+    """The cost of the run that published: its jobs' seconds in slots, and USD at the price set."""
 
     jobs: int
     execution_seconds: float

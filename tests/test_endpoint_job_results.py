@@ -46,6 +46,18 @@ def test_a_completed_job_has_its_clip_and_the_platforms_timings() -> None:
     assert (result.result.seed, result.result.finish_reason) == (7, "stop")
 
 
+@pytest.mark.parametrize(
+    ("execution_ms", "queue_seconds", "slot_ms"),
+    [(6_000, 1.5, 4_500), (6_000, 0, 6_000), (6_000, 7, 0), (6_000, -1, 6_000), (None, 1.5, None)],
+)
+def test_a_jobs_wait_for_a_slot_in_its_worker_is_not_paid(
+    execution_ms: int | None, queue_seconds: float, slot_ms: float | None
+) -> None:
+    """RunPod counts it as execution, and the worker says how long it was."""
+    response = completed(clip_output(timings={"queue": queue_seconds})) | {"executionTime": execution_ms}
+    assert result_of(ended(response)).slot_ms == slot_ms
+
+
 @pytest.mark.parametrize("response", [{"status": "COMPLETED"}, {"status": "COMPLETED", "output": None}])
 def test_a_job_completed_without_output_is_lost_and_may_be_submitted_again(response: dict[str, Any]) -> None:
     """RunPod shows COMPLETED for a job whose result it refused: that is no success."""

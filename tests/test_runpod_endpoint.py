@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from support.runpod_account import ENDPOINT_FILE, KEY, FakeAccount, provision
 
+from gpu_worker.handler import jobs_at_once
 from infra.runpod_endpoint import SETTINGS_FILE
 from narration.endpoint.management import endpoint_state
+from narration.settings import Settings
 
 Run = Callable[..., int]
 
@@ -177,5 +179,9 @@ def test_the_file_in_the_repository_lacks_only_the_image(account: FakeAccount, r
     """With the name of an image it can be applied as it is."""
     text = SETTINGS_FILE.read_text()
     assert run(re.sub(r'image = "[^"]*"', 'image = "docker.io/me/worker:1"', text)) == 0
-    assert account.endpoint["scaling"]["requestCount"] == int(account.endpoint["env"]["WORKER_SLOTS"])
+    worker = account.endpoint["env"]
+    taken = jobs_at_once(int(worker["WORKER_SLOTS"]), float(worker["WORKER_JOBS_PER_SLOT"]))
+    assert (
+        account.endpoint["scaling"]["requestCount"] == taken == Settings.model_fields["concurrency"].default
+    )
     assert run(text) == 2

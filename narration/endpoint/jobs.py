@@ -111,6 +111,13 @@ class JobResult:
     retries: int = 0
     worker_id: str = ""
 
+    @property
+    def slot_ms(self) -> float | None:
+        """`execution_ms` without the job's wait for a slot in the worker, whose slots share its price."""
+        if self.execution_ms is None:
+            return None
+        return max(0.0, self.execution_ms - 1000 * max(0.0, self.result.timings.queue))
+
 
 Count = Annotated[int, Field(ge=0)]
 

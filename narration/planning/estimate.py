@@ -10,7 +10,11 @@ from narration.speech_duration import expected_seconds
 
 
 def estimate_cost(chunks: Sequence[PlannedChunk], settings: Settings, engine: EngineName) -> Estimate:
-    """The expected seconds and price of the missing clips, each distinct clip counted once."""
+    """The expected seconds and price of the missing clips, each distinct clip counted once.
+
+    The speed is that of a whole worker, all its slots together: neither their number nor that of the jobs
+    that wait for one enters the price.
+    """
     speech_seconds = sum(
         entry.clip.seconds if entry.clip else expected_seconds(entry.text) for entry in chunks
     )

@@ -13,8 +13,8 @@ from narration.settings import ASSUMED_SPEED, EngineName, Settings
 class Budget:
     """The money of one run, in USD, on one event loop. `limit` None allows everything.
 
-    A worker runs `share` jobs at once and is billed for its own seconds, so a second of a job's
-    execution costs that part of a worker's second.
+    A worker has `share` jobs in its slots at once and is billed for its own seconds, so a job's second
+    in a slot costs that part of a worker's second; its wait for a slot in the worker costs nothing.
     """
 
     def __init__(self, *, price_per_second: float, share: int, speed: float, limit: float | None) -> None:

@@ -82,7 +82,7 @@ class JobRunner:
             if history.jobs:
                 self._pay(history.jobs[-1], error.execution_ms, history)
             raise
-        self._pay(result.job_id, result.execution_ms, history)
+        self._pay(result.job_id, result.slot_ms, history)
         return result
 
     async def _resume(self, record: JobRecord, history: ClipHistory) -> JobResult | None:
@@ -99,7 +99,7 @@ class JobRunner:
         except EndpointError as error:
             self._pay(record.job_id, error.execution_ms, history)
             return None
-        self._pay(record.job_id, result.execution_ms, history)
+        self._pay(record.job_id, result.slot_ms, history)
         return result
 
     def _pay(self, job_id: str, execution_ms: float | None, history: ClipHistory) -> None:

@@ -35,7 +35,7 @@ memory of each stays with the process."""
 
 @dataclass(frozen=True, slots=True)
 class SynthesizedClip:
-    """A clip stored since the plan was made, with the jobs and worker seconds that this run paid for it."""
+    """A clip stored since the plan was made, with the jobs and seconds in slots that this run paid for."""
 
     clip: AudioClip
     jobs: int
