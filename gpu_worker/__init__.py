@@ -4,9 +4,9 @@ __main__         command line: serve, check, synthesize, model-id, fetch, pin
 handler          translates a RunPod job into a request and an utterance into a result
 engine_protocol  what every engine offers the handler
 open_engine      loads the engine that the settings choose
+start_times      how long each part of the start took
 settings         the WORKER_* environment variables
 voices           fetches, checks and decodes voice samples
-audio            decodes voice samples, encodes clips
 check            self-test: load the engine and synthesize one word
 synthesize       prompts from the command line to WAV files, without RunPod
 pin              writes the hub's newest revisions to checkpoints/models.toml

@@ -14,6 +14,7 @@ from typing import Any
 
 from gpu_worker.engine_protocol import Engine, Utterance
 from gpu_worker.settings import WorkerSettings
+from gpu_worker.start_times import START_TIMES
 from gpu_worker.voices import VoiceLoader
 from narration.audio.files import encode_clip
 from narration.contract import (
@@ -133,7 +134,9 @@ def serve(engine: Engine, settings: WorkerSettings) -> None:
     jobs = jobs_at_once(engine.slots, settings.jobs_per_slot)
     # At its default level RunPod's logger would print every output, audio included.
     os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")
-    import runpod  # noqa: PLC0415 -- takes two seconds, and reads the log level above while it is imported
+    with START_TIMES.part("runpod"):
+        import runpod  # noqa: PLC0415 -- takes two seconds, and reads the log level above while it is imported
+    log.info("started: %s", START_TIMES.describe())
 
     runpod.serverless.start(
         {

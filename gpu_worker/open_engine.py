@@ -9,6 +9,7 @@ from gpu_worker.checkpoints.source import ModelError, find_source
 from gpu_worker.checkpoints.source import model_id as higgs_model_id
 from gpu_worker.engine_protocol import Engine
 from gpu_worker.settings import WorkerSettings
+from gpu_worker.start_times import START_TIMES
 from narration.contract import DRAFT_MODEL
 
 AMPERE = 8
@@ -47,13 +48,15 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
     """
     model, codec = find_source("model", settings.model), find_source("codec", settings.codec)
 
-    import torch  # noqa: PLC0415 -- see the comment above
+    with START_TIMES.part("torch"):
+        import torch  # noqa: PLC0415 -- see the comment above
 
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda":
         _require_cuda(torch)
 
-    from gpu_worker.higgs.engine import EngineOptions, HiggsEngine  # noqa: PLC0415 -- see the comment above
+    with START_TIMES.part("transformers"):
+        from gpu_worker.higgs.engine import EngineOptions, HiggsEngine  # noqa: PLC0415 -- see the comment above
 
     options = EngineOptions(
         slots=settings.slots,
@@ -64,13 +67,12 @@ def open_higgs(settings: WorkerSettings) -> HiggsEngine:
         compile_sampler=settings.compile_sampler,
         attention=settings.attention,
     )
-    return HiggsEngine.load(
-        model.locate(),
-        codec.locate(),
-        model=model_id(settings),
-        device=device,
-        options=options,
-    )
+    with START_TIMES.part("checkpoints"):  # found, or downloaded
+        model_folder, codec_folder = model.locate(), codec.locate()
+    with START_TIMES.part("weights and warm-up"):
+        return HiggsEngine.load(
+            model_folder, codec_folder, model=model_id(settings), device=device, options=options
+        )
 
 
 def _require_cuda(torch: Any) -> None:
