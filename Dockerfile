@@ -54,7 +54,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY constraints.txt gpu_worker/requirements.txt ./
 RUN pip install -c constraints.txt -r requirements.txt
-COPY narration/__init__.py narration/contract.py narration/errors.py narration/escaping.py narration/
+COPY narration/__init__.py narration/contract.py narration/errors.py narration/escaping.py narration/model_ids.py narration/
 COPY narration/audio/__init__.py narration/audio/containers.py narration/audio/files.py narration/audio/voice_sample.py narration/audio/
 COPY narration/fetch/ narration/fetch/
 COPY gpu_worker/ gpu_worker/

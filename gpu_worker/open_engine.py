@@ -9,6 +9,7 @@ from gpu_worker.checkpoints.source import ModelError, find_source
 from gpu_worker.checkpoints.source import model_id as higgs_model_id
 from gpu_worker.engine_protocol import Engine
 from gpu_worker.settings import WorkerSettings
+from gpu_worker.speech_server.options import SpeechServerOptions
 from gpu_worker.start_times import START_TIMES
 from narration.contract import DRAFT_MODEL
 
@@ -20,24 +21,41 @@ if TYPE_CHECKING:
 
 
 def model_id(settings: WorkerSettings) -> str:
-    """The model id that requests to this worker carry; raises `ModelError` if no checkpoint is chosen."""
+    """The model id that requests to this worker carry; raises `ModelError` if none is chosen."""
     if settings.engine == "draft":
         return DRAFT_MODEL
+    if settings.engine == "openai":
+        return SpeechServerOptions.of(settings).model_id
     return higgs_model_id(find_source("model", settings.model), find_source("codec", settings.codec))
 
 
 def open_engine(settings: WorkerSettings) -> Engine:
-    """Load the engine, ready for requests; raises `ModelError` if its checkpoint cannot be loaded."""
-    return _open_draft(settings) if settings.engine == "draft" else open_higgs(settings)
+    """Open the engine, ready for requests; raises `ModelError` if its model cannot be opened."""
+    if settings.engine == "draft":
+        return _open_draft(settings)
+    if settings.engine == "openai":
+        return _open_speech_server(settings)
+    return open_higgs(settings)
 
 
-# Each engine is imported where it is opened: the draft engine needs no torch, Higgs no espeak-ng.
+# Each engine is imported where it is opened: the draft engine and that of speech servers need no torch, Higgs
+# no espeak-ng.
 
 
 def _open_draft(settings: WorkerSettings) -> Engine:
     from gpu_worker.draft.engine import DEFAULT_SLOTS, DraftEngine  # noqa: PLC0415 -- see the comment above
 
     return DraftEngine(slots=settings.slots or DEFAULT_SLOTS, voice_cache=settings.voice_cache)
+
+
+def _open_speech_server(settings: WorkerSettings) -> Engine:
+    from gpu_worker.speech_server.engine import DEFAULT_SLOTS, SpeechServerEngine  # noqa: PLC0415 -- see the comment above
+
+    return SpeechServerEngine(
+        SpeechServerOptions.of(settings),
+        slots=settings.slots or DEFAULT_SLOTS,
+        voice_cache=settings.voice_cache,
+    )
 
 
 def open_higgs(settings: WorkerSettings) -> HiggsEngine:

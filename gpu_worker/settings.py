@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-EngineName = Literal["draft", "higgs"]
+EngineName = Literal["draft", "higgs", "openai"]
+SpeechApi = Literal["openai", "vllm-omni", "sglang-omni"]
+AudioFormat = Literal["wav", "flac", "mp3", "pcm"]
+
+
+def _plain_url(text: str) -> str:
+    """`text` if it is an http(s) URL without user name, password, query and fragment."""
+    url = urlsplit(text)
+    if url.scheme not in {"http", "https"} or not url.hostname or (url.port or 1) < 1:
+        raise ValueError("not an http or https URL")
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError(
+            "must hold no user name, password, query or fragment: WORKER_SPEECH_KEY is for the key"
+        )
+    return text
+
+
+# Parts of a speech model's id, in which / separates them; a model's name may hold some itself.
+_Name = Annotated[str, Field(pattern=r"^[\w.:+()-]+$", max_length=80)]
+_ModelName = Annotated[str, Field(pattern=r"^[\w.:+-]+(/[\w.:+-]+)*$", max_length=120)]
 
 
 class WorkerSettings(BaseSettings):
@@ -39,6 +59,17 @@ class WorkerSettings(BaseSettings):
     attention: Literal["triton", "flash-split", "flash"] | None = (
         None  # on a CUDA device; unset: the best one
     )
+
+    # The speech server of the engine `openai`
+    speech_url: Annotated[str, AfterValidator(_plain_url)] | None = None  # of its API, ending in /v1
+    speech_key: SecretStr | None = None
+    speech_model: _ModelName | None = None  # as the server names it
+    speech_revision: _Name | None = None  # of what the server runs: part of the model id
+    speech_voice: _Name | None = None  # one of the server's; unset: the requests' samples are cloned
+    speech_api: SpeechApi = "openai"  # whose fields the server takes beside OpenAI's
+    speech_format: AudioFormat = "wav"
+    speech_timeout: Annotated[float, Field(gt=0, le=3600)] = 300  # s, for one request and its whole answer
+    speech_tokens_per_second: Annotated[float, Field(gt=0, le=10_000)] | None = None  # the model's
 
     # Voice samples
     voice_sample_transcript: str | None = Field(default=None, validation_alias="VOICE_SAMPLE_TRANSCRIPT")

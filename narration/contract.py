@@ -49,6 +49,7 @@ class ErrorCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     SHUTTING_DOWN = "shutting_down"
     ENGINE_FAILURE = "engine_failure"
+    SPEECH_SERVER_REFUSED = "speech_server_refused"  # the server that the worker speaks through
 
 
 RETRYABLE_CODES = frozenset(

@@ -168,7 +168,7 @@ def check_default_voice(store: Store, settings: Settings) -> CheckResult:
     except NarrationError as error:
         return _failed("voice", error)
     if voice is None:
-        return CheckResult("voice", True, "the draft voice needs no sample")
+        return CheckResult("voice", True, "the model has a voice of its own and needs no sample")
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
         return CheckResult("voice", False, f"{voice.name}: {errors[0].message}", errors[0].remedy)

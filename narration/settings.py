@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     engine: EngineName | None = (
         None  # unset: higgs where an endpoint is configured, else draft on a folder store
     )
-    model: str | None = None  # the model id to ask for; unset: `model_id()`
+    model: str | None = None  # the model id to ask for, with the engine higgs any that an endpoint runs
     concurrency: Annotated[int, Field(ge=1, le=400)] = 48  # jobs in flight: 1.5 x slots x workers
     slots: Annotated[int, Field(ge=1, le=128)] = 32  # jobs that a worker runs at once, sharing its price
     job_timeout: Annotated[float, Field(ge=5, le=7 * 86_400)] = 600  # s, one job's execution

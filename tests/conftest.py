@@ -19,6 +19,7 @@ pytest_plugins = [
     "support.deployments",
     "support.engine_fixtures",
     "support.setup_server",
+    "support.speech_engine",
 ]
 """Modules of fixtures."""
 

@@ -39,6 +39,7 @@ IN_WORKER_IMAGE: dict[str, set[str]] = {
     "narration.fetch.download": {"httpx"},
     "narration.fetch.errors": set(),
     "narration.fetch.urls": {"httpx"},
+    "narration.model_ids": set(),
 }
 """The modules of narration that the worker's image copies, and the libraries that each may import."""
 STAND_IN = "infra.local_runpod"
@@ -46,7 +47,10 @@ STARTS_STAND_IN = "flows.cli.local_endpoint"
 
 DOORS: dict[str, tuple[str, ...]] = {
     "pysbd": ("narration.chunking.sentences",),
-    "httpx": ("narration.endpoint", "narration.fetch", "infra", "flows.cli.flow_run"),
+    "httpx": (
+        *("narration.endpoint", "narration.fetch", "infra", "flows.cli.flow_run"),
+        "gpu_worker.speech_server.http_request",
+    ),
     "boto3": ("narration.store", "infra"),
     "botocore": ("narration.store", "infra"),
     "ffmpeg": ("narration.rendering",),

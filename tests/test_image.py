@@ -22,6 +22,7 @@ NARRATION_IN_WORKER = [
     "narration/contract.py",
     "narration/errors.py",
     "narration/escaping.py",
+    "narration/model_ids.py",
 ]
 AUDIO_IN_WORKER = [
     "narration/audio/__init__.py",

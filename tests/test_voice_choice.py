@@ -78,3 +78,17 @@ def test_the_draft_engine_uses_no_stored_voice(voices: VoiceCollection, tmp_path
     add_voice(voices, "anna", str(sample), WORDS)
     assert choose_voice(voices, settings(engine="draft", voice="anna")) is None
     assert choose_voice(voices, settings(voice="anna")) == find_voice(voices, "anna")
+
+
+def test_a_model_with_a_voice_of_its_own_uses_no_stored_voice(
+    voices: VoiceCollection, server: SampleServer
+) -> None:
+    """No sample is downloaded for it, and a voice chosen by name is refused: the clips would not be in it."""
+    kokoro = "openai/kokoro@1/openai-wav/voice-af_heart/engine-1"
+    sample = {"voice_sample_url": server.url, "voice_sample_transcript": WORDS}
+    assert choose_voice(voices, settings(model=kokoro, **sample)) is None
+    assert server.requested == []
+    with pytest.raises(VoiceError, match="has a voice of its own, not anna"):
+        choose_voice(voices, settings(model=kokoro, voice="anna"))
+    cloned = "openai/chatterbox@1/vllm-omni-wav/cloned/engine-1"
+    assert choose_voice(voices, settings(model=cloned, **sample)) is not None

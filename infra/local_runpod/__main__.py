@@ -86,7 +86,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="on loopback; 0, the default, is any free port")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
     parser.add_argument("--slots", type=int, help="jobs a worker speaks at once (default: the engine's own)")
-    parser.add_argument("--engine", choices=["draft", "higgs"], default="draft", help="default: draft")
+    parser.add_argument(
+        "--engine", choices=["draft", "higgs", "openai"], default="draft", help="default: draft"
+    )
     parser.add_argument("--endpoint-id", default="local", help="default: local")
     parser.add_argument("--stop-with-parent", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args()

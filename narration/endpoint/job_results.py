@@ -34,6 +34,7 @@ _REMEDIES: Mapping[str, str] = {
     ErrorCode.SAMPLE_TOO_SHORT: _CHECK_VOICE,
     ErrorCode.SAMPLE_TOO_LONG: _CHECK_VOICE,
     ErrorCode.SAMPLE_SILENT: _CHECK_VOICE,
+    ErrorCode.SPEECH_SERVER_REFUSED: "correct the worker's settings WORKER_SPEECH_*, then start it again",
 }
 
 

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from narration.errors import Damaged, VoiceError
+from narration.model_ids import has_own_voice
 from narration.settings import Settings
 from narration.store import VoiceCollection
 from narration.voices.adding import DEFAULT_VOICE, import_default_voice
@@ -35,11 +36,19 @@ def list_voices(voices: VoiceCollection) -> list[Voice]:
 
 
 def choose_voice(voices: VoiceCollection, settings: Settings, *, importing: bool = True) -> Voice | None:
-    """Return the voice that `settings` name; None where the draft engine speaks, in a voice of its own.
+    """Return the voice that `settings` name; None where the engine or its model has a voice of its own.
 
-    The voice `default` is added from `VOICE_SAMPLE_URL` on first use; without `importing` nothing is
-    downloaded, and a voice that is not in the store yet is a `VoiceError`.
+    That is the draft engine, and a speech server's model by its model id, which is a `VoiceError` beside any
+    other voice than `default`. The voice `default` is added from `VOICE_SAMPLE_URL` on first use; without
+    `importing` nothing is downloaded, and a voice that is not in the store yet is a `VoiceError`.
     """
+    if settings.engine_in_use() != "draft" and settings.model and has_own_voice(settings.model):
+        if settings.voice != DEFAULT_VOICE:
+            raise VoiceError(
+                f"the model {settings.model} has a voice of its own, not {settings.voice}",
+                remedy="leave NARRATION_VOICE and --voice out, or choose a model that clones voices",
+            )
+        return None
     if settings.voice != DEFAULT_VOICE:
         voice = find_voice(voices, settings.voice)
         return None if settings.engine_in_use() == "draft" else voice
