@@ -13,6 +13,7 @@ from gpu_worker.checkpoints import fetch
 from gpu_worker.checkpoints.source import ModelError
 from gpu_worker.open_engine import model_id
 from gpu_worker.settings import read_settings
+from gpu_worker.start_times import START_TIMES
 from narration.contract import ContractError
 
 # A command imports what only it needs: torch takes seconds.
@@ -93,6 +94,8 @@ def _check(_options: argparse.Namespace) -> int:
         print(check.run(read_settings()))  # noqa: T201 -- the command's output
     except Exception as error:  # noqa: BLE001 -- any exception means that the self-test failed
         return _print_error(f"{type(error).__name__}: {error}")
+    if START_TIMES.seconds:
+        print(f"started in {START_TIMES.describe()}")  # noqa: T201 -- as above
     return 0
 
 

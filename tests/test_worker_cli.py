@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -171,7 +172,7 @@ def test_check_passes_with_fetched_checkpoints(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Fetched in four parts, as for the image, the checkpoints pass the self-test under their model id."""
+    """Fetched in four parts, they pass under their model id; the parts of the start are printed too."""
     for part in range(1, 5):
         command = ["fetch", f"--models={tmp_path}", f"--model={model}", f"--codec={codec_folder}"]
         assert main([*command, f"--part={part}/4"]) == 0
@@ -181,9 +182,11 @@ def test_check_passes_with_fetched_checkpoints(
     capsys.readouterr()
     assert main(["check"]) == 0
     identity = FolderSource("model", model).identity
-    line = capsys.readouterr().out
+    line, start = capsys.readouterr().out.splitlines()
     assert line.startswith(f"higgs-audio-v2/{identity}+")
     assert " spoke 1.20 s (stop) in " in line
+    parts = ("torch", "transformers", "checkpoints", "weights and warm-up")
+    assert re.fullmatch(rf"started in {', '.join(rf'{part} [0-9]+.[0-9] s' for part in parts)}", start)
     assert main(["model-id"]) == 0
     assert line.startswith(capsys.readouterr().out.strip())
 
