@@ -1,4 +1,4 @@
-# The commands a person needs; README.md says what each is for.
+# The commands a person needs; README.md and CONTRIBUTING.md say what each is for.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
