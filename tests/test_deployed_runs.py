@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(900)  # three processes share two cores, and ea
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(deployed: Deployed) -> Iterator[None]:
-    """One worker, started as in the README."""
+    """One worker, started as in docs/operations.md."""
     with worker_of(deployed, "worker"):
         yield
 

@@ -31,7 +31,7 @@ SCHEDULED = "scheduled-draft"
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(deployed: Deployed) -> Iterator[None]:
-    """One worker, started as in the README."""
+    """One worker, started as in docs/operations.md."""
     with worker_of(deployed, "worker"):
         yield
 

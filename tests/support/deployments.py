@@ -143,7 +143,7 @@ def start_servers(stack: ExitStack, home: Path) -> Servers:
 
 
 def deploy(stack: ExitStack, servers: Servers, home: Path) -> Deployed:
-    """Run the README's commands that set a server up and deploy to it; starts no worker."""
+    """Run the commands of docs/operations.md that set a server up and deploy to it; starts no worker."""
     env = {
         **aws_env(server("moto")),
         **servers.endpoint.variables,
