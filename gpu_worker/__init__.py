@@ -9,7 +9,7 @@ settings         the WORKER_* environment variables
 voices           fetches, checks and decodes voice samples
 check            self-test: load the engine and synthesize one word
 synthesize       prompts from the command line to WAV files, without RunPod
-pin              writes the hub's newest revisions to checkpoints/models.toml
+pin_checkpoints  writes the hub's newest revisions to checkpoints/models.toml
 higgs/           engine: Higgs Audio V2 on PyTorch
 draft/           engine: espeak-ng on the CPU
 speech_server/   engine: any server with OpenAI's /v1/audio/speech
